@@ -1,0 +1,146 @@
+"""What all stages share on the command line: flags, logs, progress, errors.
+
+A stage is a script with explicit input and output paths and its section of params.yaml as flags.
+Its exit code is 0 when all outputs are written, 1 on an error that is told in one line, 2 on wrong
+usage, 130 when stopped at the keyboard.
+"""
+
+import logging
+import sys
+from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, Namespace
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Never, TypeVar, get_args, get_origin
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from tqdm import tqdm
+
+from aevb.errors import InputError
+from aevb.params import Section, problems
+
+log = logging.getLogger("aevb")
+
+T = TypeVar("T", bound=Section)
+
+
+class Parser(ArgumentParser):
+    """An argument parser that reports wrong usage in one line."""
+
+    def error(self, message: str) -> Never:
+        """Say what is wrong and exit with 2."""
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())} (see --help)\n")
+
+
+def parser(description: str | None, *sections: type[Section]) -> Parser:
+    """A parser with `--log` and a flag for each parameter of the sections, with its default."""
+    result = Parser(
+        description=(description or "").split("\n\n")[0],
+        formatter_class=ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    result.add_argument("--log", type=Path, help="file that the log is appended to", default=None)
+    for section in sections:
+        group = result.add_argument_group(f"parameters (params.yaml: {section.__name__.lower()})")
+        for name, field in section.model_fields.items():
+            group.add_argument(f"--{name}", help=field.description, **_argument(field))
+    return result
+
+
+def _argument(field: FieldInfo) -> dict[str, Any]:
+    """How argparse reads a field: its type, its default, its choices, one value or several."""
+    annotation: Any = field.annotation
+    several = get_origin(annotation) is list
+    if several:
+        annotation = get_args(annotation)[0]
+    while get_origin(annotation) is not None and hasattr(annotation, "__metadata__"):
+        annotation = get_args(annotation)[0]
+    literal = isinstance(get_args(annotation)[0], str) if get_args(annotation) else False
+    return {
+        "type": str if literal else annotation,
+        "choices": get_args(annotation) if literal else None,
+        "default": field.get_default(),
+        "metavar": None if literal else getattr(annotation, "__name__", "value").upper(),
+        **({"nargs": "*"} if several else {}),
+    }
+
+
+def settings(section: type[T], arguments: Namespace) -> T:
+    """The parameters of a section, checked against their ranges.
+
+    Raises:
+        InputError: naming the flag.
+    """
+    values = {name: getattr(arguments, name) for name in section.model_fields}
+    try:
+        return section.model_validate(values)
+    except ValidationError as error:
+        raise InputError(f"--{problems(error)}") from None
+
+
+def natural(text: str) -> int:
+    """An integer of at least 0, for argparse."""
+    number = int(text)
+    if number < 0:
+        raise ValueError(text)
+    return number
+
+
+def positive(text: str) -> int:
+    """An integer of at least 1, for argparse."""
+    number = natural(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+def run(stage: Callable[[Namespace], None], arguments: Parser) -> None:
+    """Run a stage: parse, log to the terminal and to `--log`, turn mistakes into one line."""
+    parsed = arguments.parse_args()
+    name = Path(sys.argv[0]).stem
+    try:
+        _log_to(parsed.log)
+        log.debug("$ %s", " ".join(sys.argv))
+        stage(parsed)
+    except (InputError, OSError) as error:
+        log.error("%s: error: %s", name, " ".join(str(error).split()))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        log.error("%s: stopped at the keyboard", name)
+        sys.exit(130)
+
+
+class _AboveTheBar(logging.Handler):
+    """Writes lines to the terminal without breaking a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+def _log_to(path: Path | None) -> None:
+    """Send everything to the file and what matters to the terminal.
+
+    A terminal shows a progress bar in place of the lines that report progress (level DEBUG).
+    """
+    log.setLevel(logging.DEBUG)
+    terminal = _AboveTheBar()
+    terminal.setLevel(logging.INFO if sys.stderr.isatty() else logging.DEBUG)
+    log.addHandler(terminal)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = logging.FileHandler(path, mode="a", encoding="utf-8")
+        file.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+        log.addHandler(file)
+
+
+def progress(items: Iterable[Any] | None, description: str, total: int, initial: int = 0) -> Any:
+    """`items` with a progress bar in a terminal and nothing elsewhere; None: update it by hand."""
+    return tqdm(
+        items,
+        description,
+        total,
+        initial=initial,
+        disable=not sys.stderr.isatty(),
+        dynamic_ncols=True,
+        leave=False,
+    )

@@ -1,0 +1,151 @@
+"""Images: the IDX files that MNIST comes in, the three sets made from them, their binarisation."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aevb.errors import InputError
+from aevb.files import Arrays, read_bytes, read_tensors, write_tensors
+from aevb.noise import generator
+
+PIXELS = 28 * 28
+CLASSES = 10
+DATASET_FILE = "dataset.json"
+RAW_FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+
+Bytes = NDArray[np.uint8]
+SetName = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """One of the three sets.
+
+    Attributes:
+        images: uint8 [N, 28, 28], ink is 255.
+        labels: uint8 [N], digits 0 to 9.
+        index: int64 [N], each image's place in the original file.
+        binary: uint8 [N, 28, 28], the one fixed draw of zeros and ones; training images have none,
+            since dynamic binarisation draws theirs anew in each epoch.
+        about: the data set's name and the seed of the split.
+    """
+
+    images: Bytes
+    labels: Bytes
+    index: NDArray[np.int64]
+    binary: Bytes | None
+    about: dict[str, Any]
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.images)
+
+
+def parse_idx(content: bytes, name: str) -> Bytes:
+    """The array in an IDX file of bytes (http://yann.lecun.com/exdb/mnist describes the format).
+
+    Raises:
+        InputError: if the header is not IDX of unsigned bytes or the length does not fit it.
+    """
+    if content[:3] != b"\x00\x00\x08" or len(content) < 4 or len(content) < 4 + 4 * content[3]:
+        raise InputError(f"{name}: not an IDX file of unsigned bytes; download it again")
+    start = 4 + 4 * content[3]
+    shape = tuple(np.frombuffer(content[4:start], ">u4").tolist())
+    if len(content) - start != math.prod(shape):
+        raise InputError(
+            f"{name}: the header says {shape} bytes, {len(content) - start} follow; "
+            "download it again"
+        )
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def read_raw(folder: Path, part: Literal["train", "t10k"]) -> tuple[Bytes, Bytes]:
+    """Images and labels of the training or the test files that the download stage wrote.
+
+    Raises:
+        InputError: if a file is missing or is not what it should be.
+    """
+    images, labels = (
+        parse_idx(read_bytes(folder / name), str(folder / name))
+        for name in RAW_FILES
+        if name.startswith(part)
+    )
+    check_pair(images, labels, f"{folder}/{part}-*")
+    return images, labels
+
+
+def check_pair(images: Bytes, labels: Bytes, name: str) -> None:
+    """See that images and labels are what the model is made for.
+
+    Raises:
+        InputError: unless images are [N, 28, 28] and labels N digits.
+    """
+    if images.ndim != 3 or images.shape[1:] != (28, 28) or len(images) == 0:
+        raise InputError(f"{name}: images are {images.shape}, should be N × 28 × 28")
+    if labels.shape != (len(images),):
+        raise InputError(f"{name}: {len(images)} images with labels of shape {labels.shape}")
+    if labels.max() >= CLASSES:
+        raise InputError(f"{name}: a label is {labels.max()}, should be 0 to {CLASSES - 1}")
+
+
+def binarise(images: Bytes, random: np.random.Generator) -> Bytes:
+    """Zeros and ones drawn with the gray level as probability: P(1) = pixel / 255.
+
+    The draw is exact: of the 255 values below 255, as many lie below a pixel as the pixel says.
+    """
+    return (random.integers(0, 255, images.shape, np.uint8) < images).astype(np.uint8)
+
+
+def fixed_draw(images: Bytes, name: SetName, seed: int) -> Bytes:
+    """The one fixed binarisation of a set, as zeros and ones of the images' shape."""
+    return binarise(images, generator(f"binarise {name}", seed))
+
+
+def observations(images: ImageSet, treatment: str) -> NDArray[np.float32]:
+    """What a model is scored on, float32 [N, 784]: gray levels in [0, 1], or the fixed draw."""
+    if treatment == "gray":
+        return images.images.reshape(-1, PIXELS).astype(np.float32) / np.float32(255)
+    if images.binary is None:
+        raise InputError("training images hold no fixed draw; evaluate on validation or test")
+    return images.binary.reshape(-1, PIXELS).astype(np.float32)
+
+
+def write_set(path: Path, images: ImageSet) -> None:
+    """Write a set as safetensors."""
+    arrays: Arrays = {"images": images.images, "labels": images.labels, "index": images.index}
+    if images.binary is not None:
+        arrays["binary"] = images.binary
+    write_tensors(path, "split", arrays, images.about)
+
+
+def read_set(path: Path) -> ImageSet:
+    """Read a set that the split stage wrote.
+
+    Raises:
+        InputError: if the file is missing, torn, foreign or holds arrays of other shapes.
+    """
+    arrays, about = read_tensors(path, "split")
+    try:
+        images, labels, index = arrays["images"], arrays["labels"], arrays["index"]
+        binary = arrays.get("binary")
+        count = len(images)
+        fits = (
+            images.shape == (count, 28, 28)
+            and labels.shape == index.shape == (count,)
+            and images.dtype == labels.dtype == np.uint8
+            and (binary is None or (binary.shape == images.shape and binary.dtype == np.uint8))
+        )
+    except KeyError as error:
+        raise InputError(f"{path}: holds no {error}; run the split stage again") from None
+    if not fits:
+        raise InputError(f"{path}: holds arrays of other shapes; run the split stage again")
+    return ImageSet(images, labels, index, binary, about)

@@ -1,0 +1,94 @@
+"""Bounds on log p(x) for a whole set of images, per image and as means with standard errors."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from aevb.bounds import (
+    LatentVariableModel,
+    bound_terms,
+    iwae_bound,
+    kl_per_dimension,
+    log_importance_weights,
+)
+from aevb.noise import generator
+
+BLOCK = 100
+"""Images that share a stream of noise; a fixed number, so that noise depends on nothing else."""
+
+Floats = NDArray[np.float32]
+
+
+@torch.inference_mode()
+def evaluate(
+    model: LatentVariableModel,
+    x: Floats,
+    samples: int,
+    seed: int,
+    told: Callable[[int], Any] = lambda _: None,
+) -> dict[str, Floats]:
+    """The terms of the bounds for images [N, D], with `samples` draws of z an image.
+
+    Returns:
+        float32 arrays per image: log_px_given_z (mean over the draws), kl (closed form),
+        iwae_bound (at K = samples), each [N], and mu, log_var, each [N, k].
+
+    Noise is keyed by (seed, block of images): results do not depend on how many images are
+    evaluated at once or in which order. Sums over draws are taken in float64.
+    """
+    blocks: list[dict[str, torch.Tensor]] = []
+    for block, images in enumerate(torch.from_numpy(x).split(BLOCK)):
+        mu, log_var = model.encode(images)
+        random = generator("evaluate", seed, block)
+        log_px_given_z, log_weights = [], []
+        # A hundred draws at a time, so that memory does not grow with the number of draws.
+        for start in range(0, samples, 100):
+            shape = (min(100, samples - start), BLOCK, mu.shape[1])
+            eps = torch.from_numpy(random.standard_normal(shape, np.float32))[:, : len(images)]
+            terms = bound_terms(model, images, eps)
+            log_px_given_z.append(terms.log_px_given_z.double())
+            log_weights.append(log_importance_weights(terms, eps).double())
+        blocks.append(
+            {
+                "log_px_given_z": torch.cat(log_px_given_z).mean(0),
+                "kl": kl_per_dimension(mu.double(), log_var.double()).sum(-1),
+                "iwae_bound": iwae_bound(torch.cat(log_weights)),
+                "mu": mu,
+                "log_var": log_var,
+            }
+        )
+        told(len(images))
+    return {
+        name: torch.cat([block[name] for block in blocks]).float().numpy() for name in blocks[0]
+    }
+
+
+def summarise(terms: dict[str, Floats], samples: int) -> dict[str, float]:
+    """Means over images in nats per image, each with its standard error over images.
+
+    `elbo` = log_px_given_z − kl; `reconstruction_error` is the reconstruction term as an error,
+    −log_px_given_z.
+    """
+    log_px_given_z, kl = terms["log_px_given_z"].astype(float), terms["kl"].astype(float)
+    per_image = {
+        "elbo": log_px_given_z - kl,
+        "log_px_given_z": log_px_given_z,
+        "reconstruction_error": -log_px_given_z,
+        "kl": kl,
+        "iwae_bound": terms["iwae_bound"].astype(float),
+    }
+    metrics: dict[str, float] = {"iwae_k": samples, "images": len(kl)}
+    for name, values in per_image.items():
+        metrics[name] = float(values.mean())
+        metrics[f"{name}_se"] = float(values.std(ddof=1) / math.sqrt(len(values)))
+    return metrics
+
+
+def mean_kl_per_dimension(mu: Floats, log_var: Floats) -> Floats:
+    """The KL term of each latent dimension, mean over images, [k]; their sum is the KL term."""
+    tensors = torch.from_numpy(mu).double(), torch.from_numpy(log_var).double()
+    return kl_per_dimension(*tensors).mean(0).float().numpy()

@@ -1,0 +1,154 @@
+"""How results are written and read: atomically, with the same bytes for the same content.
+
+Tensors are safetensors (never pickle) with one metadata key, `aevb`, that holds JSON: what the
+file is (`kind`), the version of its format and all that is needed to use it alone. safetensors
+writes several keys in random order, one key in one order.
+"""
+
+import csv
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from aevb.errors import InputError
+
+FORMAT = 1
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, renamed to it when the block ends well, else removed.
+
+    Missing parent folders are made. A reader sees the old file or the whole new one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a whole file atomically and make it durable."""
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write text as UTF-8 with Unix line ends, whatever the machine's locale is."""
+    write_bytes(path, content.encode())
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a flat object: keys sorted, floats with six significant digits."""
+    rounded = {
+        key: float(f"{value:.6g}") if isinstance(value, float) else value
+        for key, value in content.items()
+    }
+    write_text(path, json.dumps(rounded, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a whole file.
+
+    Raises:
+        InputError: if it is missing or cannot be read.
+    """
+    content: bytes = _readable(path, path.read_bytes)
+    return content
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        InputError: if the file is missing or is something else.
+    """
+    content = _readable(path, lambda: json.loads(path.read_text(encoding="utf-8")))
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: not a JSON object; run the stage that makes it")
+    return content
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[float]]) -> None:
+    """Write a table of numbers with eight significant digits; nan becomes an empty field."""
+    lines = [",".join(header)]
+    lines += [",".join("" if isnan(value) else f"{value:.8g}" for value in row) for row in rows]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def read_csv(path: Path) -> list[dict[str, float]]:
+    """Read what `write_csv` wrote, a dictionary a row; an empty field becomes nan."""
+
+    def rows() -> list[dict[str, float]]:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [
+                {key: float(value or "nan") for key, value in row.items()}
+                for row in csv.DictReader(file)
+            ]
+
+    table: list[dict[str, float]] = _readable(path, rows)
+    return table
+
+
+def write_tensors(path: Path, kind: str, arrays: Arrays, about: Mapping[str, Any]) -> None:
+    """Write arrays with `about` (JSON values) as the one metadata key, `aevb`."""
+    text = json.dumps({**about, "kind": kind, "format": FORMAT}, sort_keys=True)
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    write_bytes(path, save(contiguous, metadata={"aevb": text}))
+
+
+def read_tensors(path: Path, kind: str) -> tuple[Arrays, dict[str, Any]]:
+    """Read the arrays and the metadata that `write_tensors` wrote.
+
+    Raises:
+        InputError: if the file is missing, torn, of another kind or made by a newer version.
+    """
+
+    def content() -> tuple[Arrays, dict[str, Any]]:
+        with safe_open(path, framework="numpy") as file:
+            text = (file.metadata() or {}).get("aevb", "{}")
+            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(text)  # noqa: SIM118
+
+    arrays, about = _readable(path, content)
+    if not isinstance(about, dict) or about.get("kind") != kind:
+        found = about.get("kind") if isinstance(about, dict) else None
+        raise InputError(
+            f"{path}: should be a {kind} file of this pipeline and is "
+            f"{f'a {found} file' if found else 'not'}; name the right file or make it again"
+        )
+    if about.get("format") != FORMAT:
+        raise InputError(
+            f"{path}: written in format {about.get('format')}, this version reads {FORMAT}; "
+            "update the code or make the file again"
+        )
+    return arrays, {key: about[key] for key in about if key not in ("kind", "format")}
+
+
+def _readable(path: Path, read: Callable[[], Any]) -> Any:
+    """The result of `read`, with every way in which a file can be unreadable as one error."""
+    try:
+        return read()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; run the stage that makes it first") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (SafetensorError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: damaged or foreign ({reason}); make it again") from None

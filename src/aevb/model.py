@@ -1,0 +1,114 @@
+"""The variational autoencoder of Kingma & Welling 2013 (arXiv:1312.6114), section 3 and appendix C.
+
+Shapes: B images of D pixels, R samples each, k latent dimensions, H hidden units.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from aevb.data import PIXELS
+from aevb.errors import InputError
+from aevb.files import read_tensors, write_tensors
+from aevb.likelihoods import LIKELIHOODS
+
+
+class Encoder(nn.Module):
+    """q(z|x) = N(mu, diag sigma²) with h = tanh(W x + b), mu and log sigma² linear in h."""
+
+    def __init__(self, latent_dim: int, hidden: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(PIXELS, hidden)
+        self.mu = nn.Linear(hidden, latent_dim)
+        self.log_var = nn.Linear(hidden, latent_dim)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Images [B, D] to mu and log sigma², each [B, k], in float32."""
+        h = torch.tanh(self.hidden(x))
+        return self.mu(h).float(), self.log_var(h).float()
+
+
+class Decoder(nn.Module):
+    """The raw parameters of p(x|z): one tanh layer, then a linear one."""
+
+    def __init__(self, latent_dim: int, hidden: int, outputs: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(latent_dim, hidden)
+        self.output = nn.Linear(hidden, outputs * PIXELS)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Latents [..., k] to raw parameters [..., outputs × D], in float32."""
+        raw: Tensor = self.output(torch.tanh(self.hidden(z)))
+        return raw.float()
+
+
+class VAE(nn.Module):
+    """Encoder, decoder and likelihood; the prior is p(z) = N(0, I)."""
+
+    def __init__(self, latent_dim: int, hidden: int, likelihood: str) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.hidden = hidden
+        self.likelihood_name = likelihood
+        self.likelihood = LIKELIHOODS[likelihood]
+        self.encoder = Encoder(latent_dim, hidden)
+        self.decoder = Decoder(latent_dim, hidden, self.likelihood.outputs)
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw the initial weights and biases: uniform in ±1/√inputs, PyTorch's own choice.
+
+        The decoder's first layer gets twice that. Its inputs are z ~ N(0, I), few and of unit
+        variance, and its tanh units then start in their curved range: worth 1 nat at k = 3.
+        """
+        for layer in (module for module in self.modules() if isinstance(module, nn.Linear)):
+            bound = (2 if layer is self.decoder.hidden else 1) / math.sqrt(layer.in_features)
+            nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
+            nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """mu and log sigma² of q(z|x), each [B, k], for images [B, D]."""
+        mu, log_var = self.encoder(x)
+        return mu, log_var
+
+    def log_px_given_z(self, x: Tensor, z: Tensor) -> Tensor:
+        """log p(x|z) in nats an image, [R, B], for images [B, D] and latents [R, B, k]."""
+        return self.likelihood.log_prob(x, self.decoder(z))
+
+    def mean(self, z: Tensor) -> Tensor:
+        """E[x|z], [..., D], for latents [..., k]."""
+        return self.likelihood.mean(self.decoder(z))
+
+
+def write_model(path: Path, model: VAE, about: Mapping[str, Any]) -> None:
+    """Write weights in float32 with all that is needed to load them alone."""
+    weights = {name: value.float().cpu().numpy() for name, value in model.state_dict().items()}
+    architecture = {
+        "latent_dim": model.latent_dim,
+        "hidden": model.hidden,
+        "likelihood": model.likelihood_name,
+    }
+    write_tensors(path, "model", weights, {**about, **architecture})
+
+
+def read_model(path: Path) -> tuple[VAE, dict[str, Any]]:
+    """Read a model that the train stage wrote, and what is known about it.
+
+    Raises:
+        InputError: if the file is missing, torn, foreign or holds weights that do not fit.
+    """
+    weights, about = read_tensors(path, "model")
+    try:
+        model = VAE(about["latent_dim"], about["hidden"], about["likelihood"])
+        tensors = {name: torch.from_numpy(value) for name, value in weights.items()}
+        model.load_state_dict(tensors)
+    except (KeyError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: weights and description disagree ({reason})") from None
+    if not all(np.isfinite(value).all() for value in weights.values()):
+        raise InputError(f"{path}: holds weights that are not finite; train it again")
+    return model.eval().requires_grad_(False), about

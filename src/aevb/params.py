@@ -1,0 +1,238 @@
+"""Every parameter of every stage: its type, range, default and meaning, defined here once.
+
+From this definition come the flags of each stage (`aevb.cli`), the check of params.yaml before any
+work starts, the shipped params.yaml with its comments and the JSON schema for editors:
+
+    python src/aevb/params.py check  [params.yaml]   one line on what is wrong, or nothing
+    python src/aevb/params.py yaml                   params.yaml with every default
+    python src/aevb/params.py schema                 workflow/schemas/params.schema.json
+"""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+Likelihood = Literal["bernoulli", "continuous_bernoulli", "gaussian"]
+Treatment = Literal["dynamic", "fixed", "gray"]
+Precision = Literal["float32", "bfloat16", "auto"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Positive = Annotated[int, Field(ge=1)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Section(BaseModel):
+    """A section of params.yaml: the parameters of one stage, which become its flags."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Data(Section):
+    """Which images, and where they may come from."""
+
+    name: Literal["mnist", "fashion_mnist", "kmnist"] = Field("mnist", description="the data set")
+    mirror: str = Field(
+        "none",
+        pattern=r"^[\w./~:@%+,=-]+$",
+        description="folder or URL with the .gz files, tried before the public ones",
+    )
+    sha256: list[Sha256] = Field(
+        [],
+        description="of train images and labels, test images and labels, if not official",
+    )
+
+
+class Split(Section):
+    """Training and validation sets, cut from the 60,000 training images."""
+
+    validation_size: int = Field(
+        10000, ge=0, lt=60000, description="images held out for early stopping; 0: none"
+    )
+    seed: Seed = Field(0, description="of the permutation and of the fixed binarisation")
+
+
+class Model(Section):
+    """The model; its latent dimensions stand in `runs`."""
+
+    likelihood: Likelihood = Field(
+        "bernoulli", description="p(x|z): bernoulli, continuous_bernoulli or gaussian"
+    )
+    hidden: Positive = Field(500, description="tanh units in the encoder and in the decoder")
+
+
+class Train(Section):
+    """Maximisation of the Monte Carlo ELBO by Adam."""
+
+    treatment: Treatment = Field(
+        "dynamic",
+        description="of pixels: dynamic (a Bernoulli draw each epoch), fixed (one draw) or gray",
+    )
+    learning_rate: float = Field(0.003, gt=0, le=1, description="of Adam, at its highest")
+    warmup: float = Field(
+        0.0, ge=0, le=1, description="share of max_epochs in which the learning rate rises to it"
+    )
+    decay: float = Field(
+        1.0, ge=0, le=1, description="share of max_epochs, the last, in which it falls to 0"
+    )
+    batch_size: Positive = Field(128, description="images a step")
+    mc_samples: Positive = Field(1, description="samples of z an image: r in the estimator")
+    max_epochs: Positive = Field(60, description="passes over the training set")
+    patience: Positive = Field(
+        10, description="epochs without a better validation ELBO before training stops"
+    )
+    precision: Precision = Field(
+        "float32", description="of matrix products: float32, bfloat16 or auto"
+    )
+    device: Device = Field(
+        "auto", description="cpu, cuda, mps, or auto: cuda where there is one, else cpu"
+    )
+    threads: Positive = Field(1, description="CPU threads; another number gives other rounding")
+
+
+class Evaluate(Section):
+    """Bounds on the test set."""
+
+    iwae_k: Positive = Field(50, description="samples of z an image, for every bound")
+    seed: Seed = Field(0, description="of the samples of z")
+
+
+class Sample(Section):
+    """Images from the prior."""
+
+    rows: int = Field(10, ge=1, le=100, description="of the grid")
+    columns: int = Field(10, ge=1, le=100, description="of the grid")
+    seed: Seed = Field(0, description="of z and of the drawn images")
+
+
+class Reconstruct(Section):
+    """Test images, encoded and decoded."""
+
+    images: int = Field(20, ge=1, le=1000, description="test images, the same for every run")
+    seed: Seed = Field(0, description="of the choice of images")
+
+
+class Runs(Section):
+    """One training for each latent dimension and each seed."""
+
+    latent_dims: list[Annotated[int, Field(ge=1, le=10000)]] = Field(
+        [3, 20], min_length=1, description="k, the dimensions of z"
+    )
+    seeds: list[Seed] = Field([0], min_length=1, description="of initialisation, batches and noise")
+
+
+class Params(Section):
+    """params.yaml as a whole."""
+
+    data: Data = Data()
+    split: Split = Split()
+    model: Model = Model()
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    sample: Sample = Sample()
+    reconstruct: Reconstruct = Reconstruct()
+    runs: Runs = Runs()
+
+
+def problems(error: ValidationError) -> str:
+    """Pydantic's findings in one line: `train.learning_rate is '1e-3' (text): …`."""
+    lines = []
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{where} is no known parameter")
+        elif item["type"] == "missing":
+            lines.append(f"{where} is missing")
+        else:
+            value = item["input"]
+            text = f"{value!r} (text)" if isinstance(value, str) else f"{value!r}"
+            hint = ""
+            if isinstance(value, str) and item["type"] in ("float_type", "int_type"):
+                hint = "; write numbers plainly, as 0.001"
+            message = item["msg"].removeprefix("Input should be ")
+            lines.append(f"{where} is {text} and should be {message}{hint}")
+    return "; ".join(line.replace("\n", " ") for line in lines)
+
+
+def duplicates(values: list[int]) -> list[int]:
+    """The values that stand more than once in a list."""
+    return sorted({value for value in values if values.count(value) > 1})
+
+
+def check(params: Any, where: str = "params.yaml") -> Params:
+    """The parameters of all stages, validated.
+
+    Raises:
+        ValueError: in one line, on an unknown key, a wrong type or a value out of range.
+    """
+    if not isinstance(params, dict):
+        raise ValueError(f"{where} should hold sections with parameters, as data: {{name: mnist}}")
+    try:
+        checked = Params.model_validate(params)
+    except ValidationError as error:
+        raise ValueError(f"{where}: {problems(error)}") from None
+    for name, values in checked.runs:
+        if repeated := duplicates(values):
+            raise ValueError(f"{where}: runs.{name} holds {repeated[0]} more than once")
+    if len(checked.data.sha256) not in (0, 4):
+        raise ValueError(f"{where}: data.sha256 should hold four checksums or none")
+    return checked
+
+
+def flags(section: dict[str, Any]) -> str:
+    """A section as flags of a stage, as DVC unpacks `${section}`: `--hidden 500 --likelihood …`."""
+    words: list[str] = []
+    for name, value in section.items():
+        values = value if isinstance(value, list) else [value]
+        words += [f"--{name}", *(shlex.quote(str(item)) for item in values)]
+    return " ".join(words)
+
+
+def as_yaml() -> str:
+    """params.yaml with every default and a comment on every parameter."""
+    lines = [
+        "# Every parameter of every stage, a section each. Change a value and run `snakemake` or",
+        "# `dvc repro`: what depends on it is made again, and nothing else.",
+        "# yaml-language-server: $schema=workflow/schemas/params.schema.json",
+    ]
+    for name, section in Params():
+        lines += ["", f"{name}:  # {(type(section).__doc__ or '').strip()}"]
+        for key, field in type(section).model_fields.items():
+            value = json.dumps(getattr(section, key)).strip('"')
+            lines.append(f"{f'  {key}: {value}':<26}# {field.description}")
+    return "\n".join(lines) + "\n"
+
+
+def as_schema() -> str:
+    """The JSON schema of params.yaml, for editors."""
+    return json.dumps(Params.model_json_schema(), indent=2, sort_keys=True) + "\n"
+
+
+def main(words: list[str]) -> int:
+    """Print what is asked for; see the top of this file."""
+    match words:
+        case ["yaml"]:
+            print(as_yaml(), end="")
+        case ["schema"]:
+            print(as_schema(), end="")
+        case ["check", *paths] if len(paths) <= 1:
+            import yaml
+
+            path = Path(paths[0] if paths else "params.yaml")
+            try:
+                check(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+            except (OSError, ValueError, yaml.YAMLError) as error:
+                print(f"params: error: {' '.join(str(error).split())}", file=sys.stderr)
+                return 1
+        case _:
+            print(__doc__, file=sys.stderr)
+            return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,242 @@
+"""Maximising the Monte Carlo ELBO: one loop, which reads from top to bottom.
+
+The images lie on the device as bytes, a permutation picks each batch, and every random number
+comes from one generator whose state is part of the checkpoint. So a run that is stopped anywhere
+and taken up again ends with the same bytes as one that was left alone.
+"""
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector
+
+from aevb.bounds import bound_terms, elbo
+from aevb.checkpoints import Checkpoint
+from aevb.data import ImageSet, fixed_draw, observations
+from aevb.devices import torch_generator
+from aevb.errors import InputError
+from aevb.files import Arrays
+from aevb.model import VAE
+from aevb.noise import generator
+from aevb.params import Train
+
+log = logging.getLogger("aevb")
+
+HISTORY = (
+    "epoch",
+    "learning_rate",
+    "train_elbo",
+    "train_log_px_given_z",
+    "train_kl",
+    "validation_elbo",
+    "validation_log_px_given_z",
+    "validation_kl",
+)
+
+
+def learning_rate(progress: float, settings: Train) -> float:
+    """The rate at a share of the whole training, in [0, 1): a ramp up, a plateau, a ramp down."""
+    rising = progress / settings.warmup if settings.warmup > progress else 1.0
+    falling = (1 - progress) / settings.decay if settings.decay > 1 - progress else 1.0
+    return settings.learning_rate * min(rising, falling)
+
+
+@dataclass
+class State:
+    """Where a training stands, beside its weights, its optimiser and its generator."""
+
+    epoch: int = 0
+    step: int = 0
+    best_elbo: float = -math.inf
+    best_epoch: int = 0
+    history: list[list[float]] = field(default_factory=list)
+
+    def patience_is_over(self, patience: int) -> bool:
+        """Whether the validation ELBO has not risen for so many epochs."""
+        return self.best_epoch > 0 and self.epoch - self.best_epoch >= patience
+
+
+class Training:
+    """A training that can be stopped after any step: its parts, its state and their transport."""
+
+    def __init__(
+        self,
+        model: VAE,
+        train: ImageSet,
+        validation: ImageSet,
+        settings: Train,
+        seed: int,
+        device: str,
+        precision: str,
+    ) -> None:
+        self.settings, self.device, self.precision = settings, device, precision
+        # One stream for the initial weights, made on the CPU so that all devices start alike.
+        model.initialise(torch_generator("cpu", "initialise", seed))
+        self.model = model.to(device)
+        self.weights = one_vector(self.model)
+        self.optimiser = torch.optim.Adam([self.weights], fused=True)
+        self.generator = torch_generator(device, "train", seed)
+        pixels = train.images
+        if settings.treatment == "fixed":
+            pixels = fixed_draw(train.images, "train", train.about["seed"]) * np.uint8(255)
+        self.pixels = torch.from_numpy(pixels).flatten(1).to(device)
+        self.validation: tuple[Tensor, Tensor] | None = None
+        if len(validation):
+            # The same noise in every epoch, so that epochs differ by their weights alone.
+            shape = (1, len(validation), model.latent_dim)
+            eps = generator("validate", seed).standard_normal(shape, np.float32)
+            x = observations(validation, settings.treatment)
+            self.validation = torch.from_numpy(x).to(device), torch.from_numpy(eps).to(device)
+        self.steps = math.ceil(len(train) / settings.batch_size)
+        self.sums = torch.zeros(self.steps, 2, device=device)
+        self.order = torch.arange(len(train), device=device)
+        self.best = self.weights.detach().clone()
+        self.state = State()
+
+    def run(
+        self, checkpoint: Checkpoint | None = None, told: Callable[[int], Any] = lambda _: None
+    ) -> None:
+        """Train to the last epoch or until patience is over, then hold the best weights.
+
+        `told` hears each epoch's number. With a validation set the best weights are those of the
+        epoch with the highest validation ELBO, without one the last.
+
+        Raises:
+            Interrupted: if a signal asked to stop; the checkpoint is written then.
+            InputError: if the training diverges.
+        """
+        state, settings = self.state, self.settings
+        while state.epoch < settings.max_epochs and not state.patience_is_over(settings.patience):
+            if state.step == 0:
+                self.order = torch.randperm(
+                    len(self.pixels), generator=self.generator, device=self.device
+                )
+            for index in self.order.split(settings.batch_size)[state.step :]:
+                self.optimiser.param_groups[0]["lr"] = self.learning_rate(state.step)
+                self.sums[state.step] = self.update(self.batch(index))
+                state.step += 1
+                if checkpoint is not None and checkpoint.due():
+                    checkpoint.save(*self.pack())
+            self.end_epoch()
+            told(state.epoch)
+        if self.validation is not None:
+            self.weights.data.copy_(self.best)
+
+    def learning_rate(self, step: int) -> float:
+        """The rate of a step in the present epoch."""
+        total = self.settings.max_epochs * self.steps
+        return learning_rate((self.state.epoch * self.steps + step) / total, self.settings)
+
+    def batch(self, index: Tensor) -> Tensor:
+        """The images of one step, float32 [B, D]: gray levels, or zeros and ones.
+
+        Dynamic binarisation draws integers below 255: as many lie below a pixel as it says, so
+        P(1) = pixel / 255 exactly.
+        """
+        pixels = self.pixels[index]
+        if self.settings.treatment == "dynamic":
+            draw = torch.empty_like(pixels).random_(0, 255, generator=self.generator)
+            return (draw < pixels).float()
+        return pixels.float() / 255
+
+    def update(self, x: Tensor) -> Tensor:
+        """One step of Adam on a batch; returns the sums of log p(x|z) and of the KL over it."""
+        shape = (self.settings.mc_samples, len(x), self.model.latent_dim)
+        eps = torch.randn(shape, generator=self.generator, device=self.device)
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            terms = bound_terms(self.model, x, eps)
+        self.optimiser.zero_grad(set_to_none=False)
+        (-elbo(terms).mean()).backward()
+        self.optimiser.step()
+        return torch.stack((terms.log_px_given_z.mean(0).sum(), terms.kl.sum())).detach()
+
+    @torch.inference_mode()
+    def validate(self) -> tuple[float, float]:
+        """Means of log p(x|z) and of the KL over the validation images; nan without any."""
+        if self.validation is None:
+            return math.nan, math.nan
+        sums = torch.zeros(2, dtype=torch.float64)
+        x, eps = self.validation
+        for images, noise in zip(x.split(500), eps.split(500, dim=1), strict=True):
+            terms = bound_terms(self.model, images, noise)
+            sums[0] += terms.log_px_given_z.double().sum().cpu()
+            sums[1] += terms.kl.double().sum().cpu()
+        return sums[0].item() / len(x), sums[1].item() / len(x)
+
+    def end_epoch(self) -> None:
+        """Validate, keep the best weights, write a line of history.
+
+        Raises:
+            InputError: if the epoch's ELBO is not finite.
+        """
+        state = self.state
+        rate = self.learning_rate(self.steps - 1)
+        sums = self.sums.cpu().double()
+        log_px_given_z, kl = (sums.sum(0) / len(self.pixels)).tolist()
+        train = [log_px_given_z - kl, log_px_given_z, kl]
+        log_px_given_z, kl = self.validate()
+        validation = [log_px_given_z - kl, log_px_given_z, kl]
+        validated = self.validation is None or math.isfinite(validation[0])
+        if not (math.isfinite(train[0]) and validated):
+            finite = sums.isfinite().all(1).tolist()
+            step = finite.index(False) + 1 if False in finite else self.steps
+            raise InputError(
+                f"training diverged in epoch {state.epoch + 1}, step {step}, at learning rate "
+                f"{rate:.3g}: the ELBO is not finite; lower train.learning_rate"
+            )
+        state.epoch += 1
+        state.step = 0
+        state.history.append([state.epoch, rate, *train, *validation])
+        if validation[0] > state.best_elbo:
+            state.best_elbo, state.best_epoch = validation[0], state.epoch
+            self.best.copy_(self.weights.detach())
+        log.debug(
+            "epoch %d of %d: ELBO %.2f (train), %.2f (validation), learning rate %.2g",
+            *(state.epoch, self.settings.max_epochs, train[0], validation[0], rate),
+        )
+
+    def pack(self) -> tuple[Arrays, dict[str, Any]]:
+        """Everything that the rest of the training depends on."""
+        tensors = {
+            "weights": self.weights.detach(),
+            "best": self.best,
+            "generator": self.generator.get_state(),
+            "order": self.order,
+            "sums": self.sums,
+            **self.optimiser.state[self.weights],
+        }
+        return {key: value.cpu().numpy() for key, value in tensors.items()}, vars(self.state)
+
+    def unpack(self, arrays: Arrays, state: dict[str, Any]) -> None:
+        """Take up a training from what `pack` gave."""
+        tensors = {key: torch.from_numpy(value.copy()) for key, value in arrays.items()}
+        self.weights.data.copy_(tensors["weights"])
+        self.best.copy_(tensors["best"])
+        self.generator.set_state(tensors["generator"])
+        self.order = tensors["order"].to(self.device)
+        self.sums.copy_(tensors["sums"])
+        self.optimiser.state[self.weights] = {
+            key: tensors[key].to(self.device) for key in ("step", "exp_avg", "exp_avg_sq")
+        }
+        self.state = State(**state)
+
+
+def one_vector(model: VAE) -> nn.Parameter:
+    """A model's weights in one vector with its gradient; the model's become views of both.
+
+    A step of Adam is then one pass over the vector instead of a call for each matrix.
+    """
+    vector = nn.Parameter(parameters_to_vector(model.parameters()).detach())
+    vector.grad = torch.zeros_like(vector)
+    sizes = [parameter.numel() for parameter in model.parameters()]
+    parts = zip(vector.detach().split(sizes), vector.grad.split(sizes), strict=True)
+    for parameter, (weight, gradient) in zip(model.parameters(), parts, strict=True):
+        parameter.data = weight.view_as(parameter)
+        parameter.grad = gradient.view_as(parameter)
+    return vector
