@@ -1,0 +1,52 @@
+"""Score one model on the test set: reconstruction term, KL term, ELBO, importance-weighted bound.
+
+Likelihood and treatment come from the model file, so a model is scored as it was trained.
+"""
+
+from argparse import Namespace
+from pathlib import Path
+
+from aevb import cli
+from aevb.data import observations, read_set
+from aevb.devices import repeatable
+from aevb.evaluation import evaluate, mean_kl_per_dimension, summarise
+from aevb.files import write_json, write_tensors
+from aevb.likelihoods import is_likelihood
+from aevb.model import read_model
+from aevb.params import Evaluate
+
+
+def arguments() -> cli.Parser:
+    """The command line of this stage."""
+    parser = cli.parser(__doc__, Evaluate)
+    add = parser.add_argument
+    add("--test", type=Path, required=True, help="test images (.safetensors)")
+    add("--model", type=Path, required=True, help="the trained model (.safetensors)")
+    add("--metrics", type=Path, required=True, help="the metrics to write (.json)")
+    add("--evaluation", type=Path, required=True, help="terms per image to write (.safetensors)")
+    return parser
+
+
+def main(args: Namespace) -> None:
+    """Evaluate, write the metrics and what they were computed from."""
+    settings = cli.settings(Evaluate, args)
+    repeatable()
+    model, about = read_model(args.model)
+    test = read_set(args.test)
+    x = observations(test, about["treatment"])
+    name = f"evaluate k = {model.latent_dim}, seed {about['seed']}"
+    with cli.progress(None, name, len(x)) as bar:
+        terms = evaluate(model, x, settings.iwae_k, settings.seed, bar.update)
+    metrics = summarise(terms, settings.iwae_k)
+    metrics["is_log_likelihood"] = int(is_likelihood(about["likelihood"], about["treatment"]))
+    terms["kl_per_dimension"] = mean_kl_per_dimension(terms["mu"], terms["log_var"])
+    write_tensors(args.evaluation, "evaluation", {**terms, "labels": test.labels}, about)
+    write_json(args.metrics, metrics)
+    cli.log.info(
+        "%s: ELBO %.2f ± %.2f nats per image, wrote %s",
+        *(name, metrics["elbo"], metrics["elbo_se"], args.metrics),
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main, arguments())

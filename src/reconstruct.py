@@ -1,0 +1,66 @@
+"""Encode and decode randomly chosen test images, the same ones for every model.
+
+The decoder's mean is shown at z = mu, the mean of q(z|x).
+"""
+
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from aevb import cli
+from aevb.data import observations, read_set
+from aevb.devices import repeatable
+from aevb.errors import InputError
+from aevb.figures import rows_figure, save_figure
+from aevb.files import Arrays, write_tensors
+from aevb.model import read_model
+from aevb.noise import generator
+from aevb.params import Reconstruct
+
+COLUMNS = 10
+
+
+def arguments() -> cli.Parser:
+    """The command line of this stage."""
+    parser = cli.parser(__doc__, Reconstruct)
+    add = parser.add_argument
+    add("--test", type=Path, required=True, help="test images (.safetensors)")
+    add("--model", type=Path, required=True, help="the trained model (.safetensors)")
+    add("--figure", type=Path, required=True, help="images beside reconstructions (.png)")
+    add("--reconstructions", type=Path, required=True, help="what it shows (.safetensors)")
+    return parser
+
+
+@torch.inference_mode()
+def main(args: Namespace) -> None:
+    """Choose, encode, decode, write the figure and what it shows."""
+    settings = cli.settings(Reconstruct, args)
+    repeatable()
+    model, about = read_model(args.model)
+    test = read_set(args.test)
+    if settings.images > len(test):
+        raise InputError(f"--images {settings.images}: the test set has {len(test)} images")
+    random = generator("reconstruct", settings.seed)
+    chosen = np.sort(random.choice(len(test), settings.images, replace=False))
+    inputs = observations(test, about["treatment"])[chosen]
+    mu, _ = model.encode(torch.from_numpy(inputs))
+    arrays: Arrays = {
+        "index": chosen,
+        "originals": observations(test, "gray")[chosen],
+        "inputs": inputs,
+        "reconstructions": model.mean(mu).numpy(),
+    }
+    write_tensors(args.reconstructions, "reconstructions", arrays, about)
+    rows = [("test image", arrays["originals"]), ("decoded", arrays["reconstructions"])]
+    if about["treatment"] != "gray":
+        rows.insert(1, ("binarised", inputs))
+    run = f"k = {model.latent_dim}, seed {about['seed']}"
+    title = f"Test images, encoded and decoded at z = mu, {run}"
+    save_figure(args.figure, rows_figure(rows, COLUMNS, title))
+    cli.log.info("reconstruct %s: %d images, wrote %s", run, len(chosen), args.figure)
+
+
+if __name__ == "__main__":
+    cli.run(main, arguments())

@@ -1,0 +1,60 @@
+"""Cut the training images into a training and a validation set; draw the fixed binarisation.
+
+The permutation is seeded, and each set keeps the order of the original file. The test set is
+taken over whole.
+"""
+
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+
+from aevb import cli
+from aevb.data import DATASET_FILE, ImageSet, SetName, fixed_draw, read_raw, write_set
+from aevb.errors import InputError
+from aevb.files import read_json
+from aevb.noise import generator
+from aevb.params import Split
+
+
+def arguments() -> cli.Parser:
+    """The command line of this stage."""
+    parser = cli.parser(__doc__, Split)
+    add = parser.add_argument
+    add("--raw", type=Path, required=True, help="folder with the IDX files")
+    add("--train", type=Path, required=True, help="training images to write (.safetensors)")
+    add("--validation", type=Path, required=True, help="validation images to write (.safetensors)")
+    add("--test", type=Path, required=True, help="test images to write (.safetensors)")
+    return parser
+
+
+def main(args: Namespace) -> None:
+    """Read the raw files, write the three sets."""
+    settings = cli.settings(Split, args)
+    images, labels = read_raw(args.raw, "train")
+    if settings.validation_size >= len(images):
+        raise InputError(
+            f"--validation_size {settings.validation_size}: leaves nothing of the {len(images)} "
+            "training images; lower split.validation_size"
+        )
+    order = generator("split", settings.seed).permutation(len(images))
+    held_out, kept = np.split(order, [settings.validation_size])
+    about = {"name": read_json(args.raw / DATASET_FILE)["name"], "seed": settings.seed}
+
+    def write(
+        path: Path, name: SetName, source: tuple[np.ndarray, np.ndarray], index: np.ndarray
+    ) -> None:
+        index = np.sort(index)
+        chosen = source[0][index]
+        binary = None if name == "train" else fixed_draw(chosen, name, settings.seed)
+        write_set(path, ImageSet(chosen, source[1][index], index, binary, about))
+        cli.log.info("split: %d %s images, wrote %s", len(index), name, path)
+
+    write(args.train, "train", (images, labels), kept)
+    write(args.validation, "validation", (images, labels), held_out)
+    test = read_raw(args.raw, "t10k")
+    write(args.test, "test", test, np.arange(len(test[0])))
+
+
+if __name__ == "__main__":
+    cli.run(main, arguments())

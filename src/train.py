@@ -1,0 +1,91 @@
+"""Train one VAE by maximising the Monte Carlo ELBO, stopped on the validation ELBO.
+
+Kingma & Welling 2013, algorithm 1. Stopped by SIGTERM, SIGINT or SIGUSR1, it finishes its step,
+writes a checkpoint and exits with 128 + the signal's number; the same command takes it up again.
+"""
+
+import hashlib
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import torch
+
+from aevb import bounds, cli, data, likelihoods, model, noise, training
+from aevb.checkpoints import Checkpoint, Interrupted, run_key
+from aevb.devices import repeatable, resolve_device, resolve_precision
+from aevb.files import write_csv
+from aevb.params import Model, Train
+
+
+def arguments() -> cli.Parser:
+    """The command line of this stage."""
+    parser = cli.parser(__doc__, Model, Train)
+    add = parser.add_argument
+    add("--train", type=Path, required=True, help="training images (.safetensors)")
+    add("--validation", type=Path, required=True, help="validation images (.safetensors)")
+    add("--model", type=Path, required=True, help="the trained model to write (.safetensors)")
+    add("--history", type=Path, required=True, help="the learning curve to write (.csv)")
+    add("--latent_dim", type=cli.positive, required=True, help="k, the dimensions of z")
+    add("--seed", type=cli.natural, default=0, help="of initial weights, batches and noise")
+    add("--checkpoints", type=Path, default=Path("checkpoints"), help="folder for the checkpoint")
+    add("--checkpoint_seconds", type=float, default=30.0, help="time between checkpoints")
+    return parser
+
+
+def main(args: Namespace) -> None:
+    """Train, write the model and its history, remove the checkpoint."""
+    architecture, settings = cli.settings(Model, args), cli.settings(Train, args)
+    repeatable(settings.threads)
+    device = resolve_device(settings.device)
+    precision = resolve_precision(settings.precision, device)
+    train, validation = data.read_set(args.train), data.read_set(args.validation)
+
+    about = {
+        **architecture.model_dump(),
+        **settings.model_dump(),
+        "latent_dim": args.latent_dim,
+        "seed": args.seed,
+        "device": device,
+        "precision": precision,
+        "data": train.about,
+    }
+    checkpoint = Checkpoint(
+        args.checkpoints,
+        run_key({**about, "torch": torch.__version__, "content": content(args)}),
+        args.checkpoint_seconds,
+    )
+    run = training.Training(
+        model.VAE(args.latent_dim, architecture.hidden, architecture.likelihood),
+        *(train, validation, settings, args.seed, device, precision),
+    )
+    if saved := checkpoint.load():
+        run.unpack(*saved)
+        cli.log.info("taken up again in epoch %d from %s", run.state.epoch + 1, checkpoint.path)
+
+    name = f"train k = {args.latent_dim}, seed {args.seed}"
+    bar = cli.progress(None, name, settings.max_epochs, run.state.epoch)
+    with checkpoint.on_signals(), bar:
+        try:
+            run.run(checkpoint, lambda epoch: bar.update(epoch - bar.n))
+        except Interrupted as stop:
+            cli.log.error("%s: stopped by %s, checkpoint %s", name, stop, checkpoint.path)
+            sys.exit(128 + stop.number)
+
+    state = run.state
+    best = state.best_epoch if len(validation) else state.epoch
+    write_csv(args.history, training.HISTORY, state.history)
+    model.write_model(args.model, run.model, {**about, "best_epoch": best})
+    checkpoint.remove()
+    cli.log.info("%s: %d epochs, best %d, wrote %s", name, state.epoch, best, args.model)
+
+
+def content(args: Namespace) -> list[str]:
+    """Hashes of the images and of the code that a training's bytes depend on."""
+    code = [module.__file__ for module in (bounds, data, likelihoods, model, noise, training)]
+    paths = [args.train, args.validation, *(Path(str(name)) for name in code)]
+    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+
+
+if __name__ == "__main__":
+    cli.run(main, arguments())
