@@ -1,0 +1,52 @@
+# What the rules share: checked parameters, flags, file names.
+
+import os
+import sys
+from pathlib import Path
+
+import yaml
+from snakemake.exceptions import WorkflowError
+
+sys.path.insert(0, str(Path(workflow.basedir, "src")))
+from aevb import params
+
+# `python` in the commands is the one that runs Snakemake, also where .venv is not activated.
+python = Path(sys.executable).parent
+os.environ.update(PATH=os.pathsep.join([str(python), *os.get_exec_path()]))
+
+
+wildcard_constraints:
+    k=r"\d+",
+    seed=r"\d+",
+
+
+try:
+    params.check(config)
+except ValueError as error:
+    raise WorkflowError(str(error)) from None
+
+
+def flags(section):
+    """A section of the parameters as flags, the same string that DVC makes of it."""
+    return params.flags(config[section])
+
+
+def code(stage, *modules):
+    """The script of a stage and the library files that decide its bytes."""
+    return [f"src/{stage}.py", *(f"src/aevb/{module}.py" for module in modules)]
+
+
+def every_run(*patterns):
+    """File names for each latent dimension and seed."""
+    runs = config["runs"]
+    return expand(list(patterns), k=runs["latent_dims"], seed=runs["seeds"])
+
+
+def all_results_of_params_yaml(_):
+    """All results, unless they belong to other parameters than the ones that DVC will read."""
+    if config != yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8")):
+        raise WorkflowError(
+            "register: --config or --configfile changed what stands in params.yaml, and DVC would "
+            "record these results as those of params.yaml; write the values into it first"
+        )
+    return rules.all.input

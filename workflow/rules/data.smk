@@ -1,0 +1,47 @@
+# From the original files to the three sets.
+
+RAW = [
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+]
+
+
+localrules:
+    download,
+
+
+rule download:
+    input:
+        bundled=expand("data/mnist/{name}.gz", name=RAW),
+        code=code("download", "data", "files", "noise", "sources"),
+    output:
+        expand("data/raw/{name}", name=[*RAW, "dataset.json"]),
+    log:
+        "logs/download.log",
+    conda:
+        "../envs/pipeline.yaml"
+    params:
+        flags=flags("data"),
+    shell:
+        "python src/download.py --bundled data/mnist --output data/raw {params.flags} --log {log}"
+
+
+rule split:
+    input:
+        raw=rules.download.output,
+        code=code("split", "data", "files", "noise"),
+    output:
+        train="data/split/train.safetensors",
+        validation="data/split/validation.safetensors",
+        test="data/split/test.safetensors",
+    log:
+        "logs/split.log",
+    conda:
+        "../envs/pipeline.yaml"
+    params:
+        flags=flags("split"),
+    shell:
+        "python src/split.py --raw data/raw --train {output.train} "
+        "--validation {output.validation} --test {output.test} {params.flags} --log {log}"

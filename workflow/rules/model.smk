@@ -1,0 +1,91 @@
+# One training for each latent dimension and seed, and what is made of each model.
+
+
+rule train:
+    input:
+        train="data/split/train.safetensors",
+        validation="data/split/validation.safetensors",
+        code=code(
+            *("train", "bounds", "data", "devices", "files", "likelihoods", "model", "noise"),
+            "training",
+        ),
+    output:
+        model="results/models/k{k}-seed{seed}.safetensors",
+        history="results/history/k{k}-seed{seed}.csv",
+    log:
+        "logs/train/k{k}-seed{seed}.log",
+    conda:
+        "../envs/pipeline.yaml"
+    threads: config["train"]["threads"]
+    params:
+        flags=f"{flags('model')} {flags('train')}",
+    shell:
+        "python src/train.py --train {input.train} --validation {input.validation} "
+        "--model {output.model} --history {output.history} --checkpoints checkpoints "
+        "--latent_dim {wildcards.k} --seed {wildcards.seed} {params.flags} --log {log}"
+
+
+rule evaluate:
+    input:
+        test="data/split/test.safetensors",
+        model="results/models/k{k}-seed{seed}.safetensors",
+        code=code(
+            *("evaluate", "bounds", "data", "devices", "evaluation", "files", "likelihoods"),
+            *("model", "noise"),
+        ),
+    output:
+        metrics="results/metrics/k{k}-seed{seed}.json",
+        evaluation="results/evaluation/k{k}-seed{seed}.safetensors",
+    log:
+        "logs/evaluate/k{k}-seed{seed}.log",
+    conda:
+        "../envs/pipeline.yaml"
+    params:
+        flags=flags("evaluate"),
+    shell:
+        "python src/evaluate.py --test {input.test} --model {input.model} "
+        "--metrics {output.metrics} --evaluation {output.evaluation} {params.flags} --log {log}"
+
+
+rule sample:
+    input:
+        model="results/models/k{k}-seed{seed}.safetensors",
+        code=code(
+            *("sample", "data", "devices", "figures", "files", "likelihoods", "model", "noise")
+        ),
+    output:
+        means="results/samples/k{k}-seed{seed}-means.png",
+        draws="results/samples/k{k}-seed{seed}-draws.png",
+        samples="results/samples/k{k}-seed{seed}.safetensors",
+    log:
+        "logs/sample/k{k}-seed{seed}.log",
+    conda:
+        "../envs/pipeline.yaml"
+    params:
+        flags=flags("sample"),
+    shell:
+        "python src/sample.py --model {input.model} --means {output.means} "
+        "--draws {output.draws} --samples {output.samples} {params.flags} --log {log}"
+
+
+rule reconstruct:
+    input:
+        test="data/split/test.safetensors",
+        model="results/models/k{k}-seed{seed}.safetensors",
+        code=code(
+            *("reconstruct", "data", "devices", "figures", "files", "likelihoods", "model"),
+            "noise",
+        ),
+    output:
+        figure="results/reconstructions/k{k}-seed{seed}.png",
+        reconstructions="results/reconstructions/k{k}-seed{seed}.safetensors",
+    log:
+        "logs/reconstruct/k{k}-seed{seed}.log",
+    conda:
+        "../envs/pipeline.yaml"
+    params:
+        flags=flags("reconstruct"),
+    shell:
+        "python src/reconstruct.py --test {input.test} --model {input.model} "
+        "--figure {output.figure} --reconstructions {output.reconstructions} {params.flags} "
+        "--log {log}"
