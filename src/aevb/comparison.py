@@ -23,6 +23,11 @@ TREATMENTS = {
     "fixed": "fixed binarisation",
     "gray": "gray levels",
 }
+LIKELIHOODS = {
+    "bernoulli": "Bernoulli",
+    "continuous_bernoulli": "continuous Bernoulli",
+    "gaussian": "Gaussian",
+}
 
 
 @dataclass(frozen=True)
@@ -42,8 +47,10 @@ class Run:
 def setting(runs: list[Run]) -> str:
     """Data, treatment and likelihood of the runs, for titles; says what is no log-likelihood."""
     about = runs[0].about
-    likelihood = about["likelihood"].replace("_", " ")
-    text = f"{DATASETS[about['data']['name']]}, {TREATMENTS[about['treatment']]}, {likelihood}"
+    text = (
+        f"{DATASETS[about['data']['name']]}, {TREATMENTS[about['treatment']]}, "
+        f"{LIKELIHOODS[about['likelihood']]}"
+    )
     return text if runs[0].metrics["is_log_likelihood"] else f"{text} († no log-likelihood)"
 
 
@@ -93,8 +100,9 @@ def learning_curves(runs: list[Run]) -> Figure:
         axis.set_ylim(late.min() - margin, late.max() + margin)
         axis.locator_params(axis="x", integer=True)
         axis.grid(alpha=0.3)
-        if term == "elbo":
-            axis.legend(loc="center right")
+    legend = figure.axes[0].get_legend_handles_labels()
+    figure.axes[0].legend().remove()
+    figure.legend(*legend, loc="outside right center", frameon=False)
     return figure
 
 

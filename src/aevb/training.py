@@ -41,10 +41,9 @@ HISTORY = (
 
 
 def learning_rate(progress: float, settings: Train) -> float:
-    """The rate at a share of the whole training, in [0, 1): a ramp up, a plateau, a ramp down."""
-    rising = progress / settings.warmup if settings.warmup > progress else 1.0
-    falling = (1 - progress) / settings.decay if settings.decay > 1 - progress else 1.0
-    return settings.learning_rate * min(rising, falling)
+    """The rate at a share of the whole training, in [0, 1): a plateau, then a line down to 0."""
+    left = 1 - progress
+    return settings.learning_rate * (left / settings.decay if left < settings.decay else 1)
 
 
 @dataclass
@@ -122,6 +121,7 @@ class Training:
                 self.sums[state.step] = self.update(self.batch(index))
                 state.step += 1
                 if checkpoint is not None and checkpoint.due():
+                    self.check_finite()
                     checkpoint.save(*self.pack())
             self.end_epoch()
             told(state.epoch)
@@ -169,27 +169,34 @@ class Training:
             sums[1] += terms.kl.double().sum().cpu()
         return sums[0].item() / len(x), sums[1].item() / len(x)
 
+    def check_finite(self, validation_elbo: float = 0.0) -> None:
+        """See that the epoch's terms so far are numbers: no checkpoint holds a diverged training.
+
+        Raises:
+            InputError: naming epoch, step and learning rate.
+        """
+        steps = self.sums[: self.state.step].isfinite().all(1).tolist()
+        if not all(steps) or not math.isfinite(validation_elbo):
+            step = steps.index(False) if False in steps else len(steps) - 1
+            raise InputError(
+                f"training diverged in epoch {self.state.epoch + 1}, step {step + 1}, at learning "
+                f"rate {self.learning_rate(step):.3g}: the ELBO is not finite; lower "
+                "train.learning_rate"
+            )
+
     def end_epoch(self) -> None:
         """Validate, keep the best weights, write a line of history.
 
         Raises:
-            InputError: if the epoch's ELBO is not finite.
+            InputError: if the training diverged.
         """
         state = self.state
         rate = self.learning_rate(self.steps - 1)
-        sums = self.sums.cpu().double()
-        log_px_given_z, kl = (sums.sum(0) / len(self.pixels)).tolist()
+        log_px_given_z, kl = (self.sums.cpu().double().sum(0) / len(self.pixels)).tolist()
         train = [log_px_given_z - kl, log_px_given_z, kl]
         log_px_given_z, kl = self.validate()
         validation = [log_px_given_z - kl, log_px_given_z, kl]
-        validated = self.validation is None or math.isfinite(validation[0])
-        if not (math.isfinite(train[0]) and validated):
-            finite = sums.isfinite().all(1).tolist()
-            step = finite.index(False) + 1 if False in finite else self.steps
-            raise InputError(
-                f"training diverged in epoch {state.epoch + 1}, step {step}, at learning rate "
-                f"{rate:.3g}: the ELBO is not finite; lower train.learning_rate"
-            )
+        self.check_finite(0.0 if self.validation is None else validation[0])
         state.epoch += 1
         state.step = 0
         state.history.append([state.epoch, rate, *train, *validation])

@@ -1,0 +1,50 @@
+# make        the environment, then the whole experiment
+# make help   every target
+
+PYTHON ?= python3
+ready := .venv/.ready
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: results test slow-test lint check repro generated lock clean help
+
+results: $(ready)  ## the experiment: set up .venv, then snakemake --cores all
+	snakemake --cores all
+
+$(ready): requirements.lock
+	$(PYTHON) -m venv .venv
+	pip install --quiet --require-hashes -r requirements.lock
+	touch $@
+
+test: $(ready)  ## the tests, a few minutes
+	pytest
+
+slow-test: $(ready)  ## the tests that take longer
+	pytest -m slow
+
+lint: $(ready)  ## formatting, types, both engines' linters, generated files
+	ruff check
+	ruff format --check
+	mypy
+	snakefmt --check Snakefile workflow/rules
+	snakemake --lint
+	python src/aevb/params.py schema | diff workflow/schemas/params.schema.json -
+
+check: $(ready)  ## say in one line what is wrong with params.yaml
+	python src/aevb/params.py check
+
+repro: check  ## the experiment by DVC: check params.yaml, then dvc repro
+	dvc repro
+
+generated: $(ready)  ## write the files that follow from src/aevb/params.py; resets params.yaml
+	python src/aevb/params.py schema > workflow/schemas/params.schema.json
+	python src/aevb/params.py yaml > params.yaml
+
+lock: $(ready)  ## renew requirements.lock from pyproject.toml (needs uv)
+	uv pip compile --quiet --universal --generate-hashes --group dev pyproject.toml \
+		--custom-compile-command "make lock" -o requirements.lock
+
+clean:  ## remove what the pipeline made
+	snakemake --cores 1 --delete-all-output
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' Makefile | expand -t 12
