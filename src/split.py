@@ -39,7 +39,11 @@ def main(args: Namespace) -> None:
         )
     order = generator("split", settings.seed).permutation(len(images))
     held_out, kept = np.split(order, [settings.validation_size])
-    about = {"name": read_json(args.raw / DATASET_FILE)["name"], "seed": settings.seed}
+    test = read_raw(args.raw, "t10k")
+    described = read_json(args.raw / DATASET_FILE)
+    if "name" not in described:
+        raise InputError(f"{args.raw / DATASET_FILE}: holds no name; run the download stage again")
+    about = {"name": described["name"], "seed": settings.seed}
 
     def write(
         path: Path, name: SetName, source: tuple[np.ndarray, np.ndarray], index: np.ndarray
@@ -52,7 +56,6 @@ def main(args: Namespace) -> None:
 
     write(args.train, "train", (images, labels), kept)
     write(args.validation, "validation", (images, labels), held_out)
-    test = read_raw(args.raw, "t10k")
     write(args.test, "test", test, np.arange(len(test[0])))
 
 

@@ -55,7 +55,7 @@ class Checkpoint:
         if about.get("key") != self.key:
             log.warning("%s: checkpoint of another run, training starts afresh", self.path)
             return None
-        return arrays, about
+        return arrays, {name: value for name, value in about.items() if name != "key"}
 
     def due(self) -> bool:
         """Whether it is time to write."""

@@ -15,6 +15,7 @@ from aevb.bounds import (
     kl_per_dimension,
     log_importance_weights,
 )
+from aevb.errors import InputError
 from aevb.noise import generator
 
 BLOCK = 100
@@ -72,7 +73,12 @@ def summarise(terms: dict[str, Floats], samples: int) -> dict[str, float]:
 
     `elbo` = log_px_given_z − kl; `reconstruction_error` is the reconstruction term as an error,
     −log_px_given_z.
+
+    Raises:
+        InputError: for a single image, whose standard error is unknown.
     """
+    if len(terms["kl"]) < 2:
+        raise InputError("the test set has fewer than two images: no standard error can be given")
     log_px_given_z, kl = terms["log_px_given_z"].astype(float), terms["kl"].astype(float)
     per_image = {
         "elbo": log_px_given_z - kl,

@@ -123,8 +123,10 @@ def read_tensors(path: Path, kind: str) -> tuple[Arrays, dict[str, Any]]:
 
     def content() -> tuple[Arrays, dict[str, Any]]:
         with safe_open(path, framework="numpy") as file:
-            text = (file.metadata() or {}).get("aevb", "{}")
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(text)  # noqa: SIM118
+            about = json.loads((file.metadata() or {}).get("aevb", "{}"))
+            if not isinstance(about, dict) or about.get("kind") != kind:
+                return {}, about  # whose arrays may be of types that numpy has not
+            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
 
     arrays, about = _readable(path, content)
     if not isinstance(about, dict) or about.get("kind") != kind:
@@ -149,6 +151,6 @@ def _readable(path: Path, read: Callable[[], Any]) -> Any:
         raise InputError(f"{path}: no such file; run the stage that makes it first") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: damaged or foreign ({reason}); make it again") from None

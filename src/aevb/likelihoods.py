@@ -110,10 +110,11 @@ class ContinuousBernoulli:
 
     def mean(self, params: Tensor) -> Tensor:
         near = params.abs() < self.series
-        far = torch.where(near, torch.ones_like(params), params)
+        far = torch.where(near, torch.ones_like(params), params.abs())
         t = torch.where(near, params, torch.zeros_like(params))
         taylor = 0.5 + t * (1 / 12 - t**2 * (1 / 720 - t**2 * (1 / 30240 - t**2 / 1209600)))
-        return torch.where(near, taylor, -1 / torch.expm1(-far) - 1 / far)
+        below = 1 / far + torch.exp(-far) / torch.expm1(-far)  # the mean at −|l|
+        return torch.where(near, taylor, torch.where(params > 0, 1 - below, below))
 
     def sample(self, params: Tensor, generator: torch.Generator) -> Tensor:
         # The inverse distribution function at −|l|, where nothing overflows; mirrored for l > 0.

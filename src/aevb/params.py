@@ -38,7 +38,7 @@ class Data(Section):
     name: Literal["mnist", "fashion_mnist", "kmnist"] = Field("mnist", description="the data set")
     mirror: str = Field(
         "none",
-        pattern=r"^[\w./~:@%+,=-]+$",
+        pattern=r"^[\w./~:@%+,=][\w./~:@%+,=-]*$",
         description="folder or URL with the .gz files, tried before the public ones",
     )
     sha256: list[Sha256] = Field(
@@ -172,6 +172,12 @@ def check(params: Any, where: str = "params.yaml") -> Params:
         checked = Params.model_validate(params)
     except ValidationError as error:
         raise ValueError(f"{where}: {problems(error)}") from None
+    # A key left out would silently have its default; a file that says all is one to cite.
+    given = {f"{name}.{key}" for name, section in params.items() for key in section}
+    for name, section in checked:
+        for key, _ in section:
+            if f"{name}.{key}" not in given:
+                raise ValueError(f"{where}: {name}.{key} is missing")
     for name, values in checked.runs:
         if repeated := duplicates(values):
             raise ValueError(f"{where}: runs.{name} holds {repeated[0]} more than once")
