@@ -83,7 +83,8 @@ class Train(Section):
         10, description="epochs without a better validation ELBO before training stops"
     )
     precision: Precision = Field(
-        "float32", description="of matrix products: float32, bfloat16 or auto"
+        "auto",
+        description="of matrix products: float32, bfloat16, or auto: bfloat16 where it is native",
     )
     device: Device = Field(
         "auto", description="cpu, cuda, mps, or auto: cuda where there is one, else cpu"
@@ -150,8 +151,8 @@ def problems(error: ValidationError) -> str:
             hint = ""
             if isinstance(value, str) and item["type"] in ("float_type", "int_type"):
                 hint = "; write numbers plainly, as 0.001"
-            message = item["msg"].removeprefix("Input should be ")
-            lines.append(f"{where} is {text} and should be {message}{hint}")
+            message = item["msg"][max(item["msg"].find("should"), 0) :]
+            lines.append(f"{where} is {text} and {message}{hint}")
     return "; ".join(line.replace("\n", " ") for line in lines)
 
 
@@ -186,12 +187,36 @@ def check(params: Any, where: str = "params.yaml") -> Params:
     return checked
 
 
+def check_text(text: str, where: str = "params.yaml") -> None:
+    """See that Snakemake, which reads YAML 1.1, and DVC, which reads 1.2, find the same values.
+
+    Raises:
+        ValueError: in one line, if they do not, as for 0100, which is 64 in YAML 1.1.
+    """
+    import yaml
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        ours, theirs = yaml.safe_load(text), YAML(typ="safe", pure=True).load(text)
+    except (yaml.YAMLError, YAMLError) as error:
+        raise ValueError(f"{where}: {' '.join(str(error).split())}") from None
+    for name, section in ours.items():
+        for key, value in section.items():
+            if value != theirs[name][key]:
+                raise ValueError(
+                    f"{where}: {name}.{key} is {value!r} to Snakemake and "
+                    f"{theirs[name][key]!r} to DVC; write numbers plainly, as 0.001"
+                )
+
+
 def flags(section: dict[str, Any]) -> str:
     """A section as flags of a stage, as DVC unpacks `${section}`: `--hidden 500 --likelihood …`."""
     words: list[str] = []
     for name, value in section.items():
         values = value if isinstance(value, list) else [value]
-        words += [f"--{name}", *(shlex.quote(str(item)) for item in values)]
+        if values:  # DVC leaves out empty lists
+            words += [f"--{name}", *(shlex.quote(str(item)) for item in values)]
     return " ".join(words)
 
 
@@ -227,7 +252,9 @@ def main(words: list[str]) -> int:
 
             path = Path(paths[0] if paths else "params.yaml")
             try:
-                check(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+                text = path.read_text(encoding="utf-8")
+                check(yaml.safe_load(text), str(path))
+                check_text(text, str(path))
             except (OSError, ValueError, yaml.YAMLError) as error:
                 print(f"params: error: {' '.join(str(error).split())}", file=sys.stderr)
                 return 1

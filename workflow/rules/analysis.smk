@@ -14,11 +14,10 @@ localrules:
 rule compare:
     input:
         runs=every_run(
-            "results/metrics/k{k}-seed{seed}.json",
-            "results/history/k{k}-seed{seed}.csv",
-            "results/evaluation/k{k}-seed{seed}.safetensors",
-            "results/samples/k{k}-seed{seed}.safetensors",
-            "results/reconstructions/k{k}-seed{seed}.safetensors",
+            rules.train.output.history,
+            *rules.evaluate.output,
+            *rules.sample.output,
+            *rules.reconstruct.output,
         ),
         code=code("compare", "comparison", "figures", "files", "tables"),
     output:

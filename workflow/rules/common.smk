@@ -22,6 +22,7 @@ wildcard_constraints:
 
 try:
     params.check(config)
+    params.check_text(Path("params.yaml").read_text(encoding="utf-8"))
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 

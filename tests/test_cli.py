@@ -1,0 +1,384 @@
+"""The stages at the command line: help, wrong usage, bad files, each told in one line."""
+
+import logging
+import os
+import runpy
+import subprocess
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
+
+import pytest
+import torch
+
+from aevb import cli, params
+from aevb.errors import InputError
+from conftest import ROOT, write_raw
+
+STAGES: dict[str, tuple[type[params.Section], ...]] = {
+    "download": (params.Data,),
+    "split": (params.Split,),
+    "train": (params.Model, params.Train),
+    "evaluate": (params.Evaluate,),
+    "sample": (params.Sample,),
+    "reconstruct": (params.Reconstruct,),
+    "compare": (params.Runs,),
+}
+EACH_STAGE = pytest.mark.parametrize("stage", STAGES)
+SETS = ("train", "validation", "test")
+
+INPUTS = {
+    "split": {"raw": "raw"},
+    "train": {"train": "split/train", "validation": "split/validation"},
+    "evaluate": {"test": "split/test", "model": "model"},
+    "sample": {"model": "model"},
+    "reconstruct": {"test": "split/test", "model": "model"},
+}
+OUTPUTS = {
+    "split": SETS,
+    "train": ("model", "history"),
+    "evaluate": ("metrics", "evaluation"),
+    "sample": ("means", "draws", "samples"),
+    "reconstruct": ("figure", "reconstructions"),
+}
+SETTINGS = {
+    "split": "--validation_size 100",
+    "train": "--latent_dim 2 --hidden 4 --max_epochs 1 --device cpu",
+    "evaluate": "--iwae_k 2",
+    "sample": "--rows 1 --columns 2",
+    "reconstruct": "--images 2",
+}
+
+
+class Outcome(NamedTuple):
+    """What a command left: its exit code and what it printed."""
+
+    code: object
+    out: str
+    error: str
+
+
+def captured(act: Callable[[], object], *words: object) -> Outcome:
+    """The outcome of a call with these words as command line; this process stays as it was."""
+    logger, environment = logging.getLogger("aevb"), dict(os.environ)
+    handlers, threads = list(logger.handlers), torch.get_num_threads()
+    out, error = StringIO(), StringIO()
+    code: object = 0
+    try:
+        with (
+            mock.patch.object(sys, "argv", [str(word) for word in words]),
+            redirect_stdout(out),
+            redirect_stderr(error),
+        ):
+            act()
+    except SystemExit as stop:
+        code = stop.code or 0
+    finally:
+        logger.handlers[:] = handlers
+        os.environ.clear()
+        os.environ.update(environment)
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(False)
+    return Outcome(code, out.getvalue(), error.getvalue())
+
+
+def run(stage: str, *words: object) -> Outcome:
+    """A stage's script, run in this process since importing torch takes seconds."""
+    script = str(ROOT / "src" / f"{stage}.py")
+    return captured(lambda: runpy.run_path(script, run_name="__main__"), script, *words)
+
+
+def command(stage: str, made: Path, output: Path) -> list[str]:
+    """The words of a stage's command, its inputs in `made`, its outputs in `output`."""
+    words = SETTINGS[stage].split()
+    for flag, place in INPUTS[stage].items():
+        words += [f"--{flag}", str(made / place)]
+    for flag in OUTPUTS[stage]:
+        words += [f"--{flag}", str(output / flag)]
+    return words if stage != "train" else [*words, "--checkpoints", str(output / "checkpoints")]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """What the first stages make of the small subset."""
+    folder = tmp_path_factory.mktemp("made")
+    write_raw(folder / "raw")
+    assert run("split", *command("split", folder, folder / "split")).code == 0
+    assert run("train", *command("train", folder, folder)).code == 0
+    return folder
+
+
+@pytest.fixture
+def copy(made: Path, tmp_path: Path) -> Path:
+    """The same, to be damaged."""
+    subprocess.run(["cp", "-r", str(made), str(tmp_path / "copy")], check=True)
+    return tmp_path / "copy"
+
+
+def the_error(outcome: Outcome, code: int) -> str:
+    """The one line that says what is wrong; nothing comes after it."""
+    lines = outcome.error.splitlines()
+    assert outcome.code == code, outcome.error
+    assert outcome.out == ""
+    assert "Traceback" not in outcome.error
+    assert [line for line in lines if "error" in line.lower()] == lines[-1:]
+    return lines[-1]
+
+
+# Usage.
+
+
+@EACH_STAGE
+def test_help_names_every_parameter_with_its_default(stage):
+    outcome = run(stage, "--help")
+    assert (outcome.code, outcome.error) == (0, "")
+    text = " ".join(outcome.out.split())
+    for section in STAGES[stage]:
+        for name, field in section.model_fields.items():
+            assert f"--{name} " in text
+            assert f"{field.description} (default: {field.default})" in text
+    assert "--log" in text
+
+
+@pytest.mark.parametrize("stage", INPUTS)
+@pytest.mark.parametrize(
+    "words",
+    [["--unheard", "1"], ["stray"], ["a\nb"], ["--lo", "x"], ["--log"]],
+    ids=["unknown", "stray", "two lines", "shortened", "no value"],
+)
+def test_wrong_usage_is_one_line(made, tmp_path, stage, words):
+    output = tmp_path / "output"
+    outcome = run(stage, *command(stage, made, output), *words)
+    assert outcome.code == 2
+    assert outcome.out == ""
+    (line,) = outcome.error.splitlines()
+    assert line.startswith(f"{stage}.py: error: ")
+    assert words[0].split()[0] in line
+    assert "--help" in line
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("stage", "words"),
+    [
+        ("split", "--seed zero"),
+        ("train", "--likelihood poisson"),
+        ("train", "--latent_dim 0"),
+        ("train", "--seed -1"),
+        ("train", "--batch_size 1.5"),
+        ("evaluate", "--iwae_k"),
+        ("compare", "--latent_dims 3,20"),
+    ],
+)
+def test_values_of_another_type_are_wrong_usage(stage, words):
+    outcome = run(stage, *words.split())
+    assert outcome.code == 2
+    (line,) = outcome.error.splitlines()
+    assert words.split()[0] in line
+
+
+@EACH_STAGE
+def test_required_files_are_asked_for(stage):
+    outcome = run(stage)
+    assert outcome.code == 2
+    (line,) = outcome.error.splitlines()
+    assert "required" in line
+    required = [*INPUTS.get(stage, {}), *OUTPUTS.get(stage, ())] or ["output"]
+    assert all(f"--{name}" in line for name in required)
+
+
+@pytest.mark.parametrize(
+    ("stage", "flag", "value"),
+    [
+        ("split", "--validation_size", "-1"),
+        ("split", "--validation_size", "60000"),
+        ("split", "--seed", "4294967296"),
+        ("train", "--learning_rate", "0"),
+        ("train", "--learning_rate", "nan"),
+        ("train", "--decay", "1.1"),
+        ("train", "--patience", "0"),
+        ("evaluate", "--iwae_k", "0"),
+        ("sample", "--rows", "101"),
+        ("reconstruct", "--images", "0"),
+    ],
+)
+def test_values_out_of_range_are_one_line(made, tmp_path, stage, flag, value):
+    output = tmp_path / "output"
+    line = the_error(run(stage, *command(stage, made, output), flag, value), 1)
+    assert flag in line
+    assert value in line
+    assert not output.exists()
+
+
+# Bad files.
+
+
+def damage(path: Path, how: str, made: Path) -> None:
+    """Make a file unusable."""
+    content = path.read_bytes()
+    match how:
+        case "missing":
+            path.unlink()
+        case "torn":
+            path.write_bytes(content[: len(content) // 2])
+        case "garbage":
+            path.write_bytes(b"garbage")
+        case "empty":
+            path.write_bytes(b"")
+        case "another":
+            other = "split/test" if path.name == "model" else "model"
+            path.write_bytes((made / other).read_bytes())
+        case "folder":
+            path.unlink()
+            path.mkdir()
+
+
+@pytest.mark.parametrize("how", ["missing", "torn", "garbage", "empty", "another", "folder"])
+@pytest.mark.parametrize(
+    ("stage", "flag"),
+    [(stage, flag) for stage, flags in INPUTS.items() for flag in flags if stage != "split"],
+)
+def test_a_bad_input_is_one_line_and_nothing_is_written(made, copy, tmp_path, stage, flag, how):
+    bad = copy / INPUTS[stage][flag]
+    damage(bad, how, made)
+    output = tmp_path / "output"
+    line = the_error(run(stage, *command(stage, copy, output)), 1)
+    assert line.startswith(f"{stage}: error: ")
+    assert str(bad) in line
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("stage", INPUTS)
+def test_what_was_there_stays_when_a_stage_fails(copy, tmp_path, stage):
+    output = tmp_path / "output"
+    output.mkdir()
+    for name in OUTPUTS[stage]:
+        (output / name).write_text("old")
+    bad = copy / next(iter(INPUTS[stage].values()))
+    bad.rename(bad.with_name("elsewhere"))
+    the_error(run(stage, *command(stage, copy, output)), 1)
+    assert {path.name: path.read_text() for path in output.iterdir()} == dict.fromkeys(
+        OUTPUTS[stage], "old"
+    )
+
+
+@pytest.mark.parametrize("stage", INPUTS)
+def test_an_output_that_cannot_be_written_is_one_line(made, tmp_path, stage):
+    (tmp_path / "output").write_text("a file where a folder should be")
+    line = the_error(run(stage, *command(stage, made, tmp_path / "output")), 1)
+    assert str(tmp_path / "output") in line
+
+
+def test_more_images_than_there_are(made, tmp_path):
+    words = command("reconstruct", made, tmp_path / "output")
+    line = the_error(run("reconstruct", *words, "--images", "201"), 1)
+    assert "201" in line
+    assert "200" in line
+    assert not (tmp_path / "output").exists()
+
+
+def test_compare_tells_which_file_of_which_run_is_missing(tmp_path):
+    words = ["--latent_dims", "3", "--seeds", "5", "--output", tmp_path / "output"]
+    for folder in ("metrics", "history", "evaluation", "samples", "reconstructions"):
+        words += [f"--{folder}", tmp_path / folder]
+    line = the_error(run("compare", *words), 1)
+    assert "k3-seed5" in line
+    assert not (tmp_path / "output").exists()
+
+
+def test_a_device_that_is_not_there(made, tmp_path):
+    if torch.backends.mps.is_available():
+        pytest.skip("this machine has it")
+    words = command("train", made, tmp_path / "output")
+    assert "--device mps" in the_error(run("train", *words, "--device", "mps"), 1)
+
+
+# What all stages share.
+
+
+@pytest.fixture
+def parser() -> cli.Parser:
+    return cli.parser("A stage.\n\nMore about it.", params.Evaluate)
+
+
+def test_the_log_is_appended_to_and_holds_the_command_and_its_end(parser, tmp_path):
+    path = tmp_path / "logs" / "new" / "stage.log"
+
+    def stage(_: Namespace) -> None:
+        cli.log.info("done\nin two lines")
+        raise InputError("wrong\n  twice")
+
+    for _ in range(2):
+        outcome = captured(lambda: cli.run(stage, parser), "stage.py", "--log", path)
+        assert outcome.error.splitlines()[-1] == "stage: error: wrong twice"
+        assert outcome.code == 1
+    text = path.read_text(encoding="utf-8")
+    assert text.count(f"$ stage.py --log {path}\n") == 2
+    assert text.count("stage: error: wrong twice\n") == 2
+
+
+def test_a_log_that_cannot_be_written_is_one_line(parser, tmp_path):
+    (tmp_path / "file").write_text("")
+    outcome = captured(lambda: cli.run(print, parser), "stage.py", "--log", tmp_path / "file" / "x")
+    assert str(tmp_path / "file") in the_error(outcome, 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(InputError("x"), 1), (OSError(28, "No space left on device"), 1), (KeyboardInterrupt(), 130)],
+)
+def test_exit_codes(parser, error, code):
+    def stage(_: Namespace) -> None:
+        raise error
+
+    outcome = captured(lambda: cli.run(stage, parser), "stage.py")
+    assert outcome.code == code
+    assert "Traceback" not in outcome.error
+    assert len(outcome.error.splitlines()) == 2  # the command, the error
+
+
+def test_a_mistake_in_the_code_keeps_its_traceback(parser):
+    """Only what the user can mend is told in one line."""
+
+    def stage(_: Namespace) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        captured(lambda: cli.run(stage, parser), "stage.py")
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"),
+    [
+        (cli.natural, {"0": 0, "7": 7}, ["-1", "1.0", "x", ""]),
+        (cli.positive, {"1": 1, "20": 20}, ["0", "-3", "2.5", "x"]),
+    ],
+)
+def test_counts(kind, good, bad):
+    assert {text: kind(text) for text in good} == good
+    for text in bad:
+        with pytest.raises(ValueError, match=r".*"):
+            kind(text)
+
+
+def test_progress_passes_its_items_on(capsys):
+    assert list(cli.progress([1, 2, 3], "work", 3)) == [1, 2, 3]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_script_runs_alone_in_an_empty_folder(tmp_path):
+    """As a process of its own, without any setting of paths."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    words = [sys.executable, str(ROOT / "src" / "split.py"), "--raw", "raw"]
+    words += [word for name in SETS for word in (f"--{name}", f"split/{name}")]
+    result = subprocess.run(
+        words, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
+    )
+    outcome = Outcome(result.returncode, result.stdout, result.stderr)
+    assert "raw/train-images-idx3-ubyte" in the_error(outcome, 1)
+    assert not list(tmp_path.iterdir())

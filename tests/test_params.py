@@ -1,0 +1,356 @@
+"""Parameters: what params.yaml may hold, what is said when it holds something else."""
+
+import json
+import math
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aevb import cli, params
+from aevb.params import Params, Section, flags
+
+ROOT = Path(__file__).resolve().parent.parent
+SHIPPED = ROOT / "params.yaml"
+SECTIONS: dict[str, type[Section]] = {
+    name: type(section)
+    for name, section in Params()  # its defaults are instances of each section
+}
+
+
+def fields(section: type[Section]) -> dict[str, dict[str, Any]]:
+    """The JSON schema of each parameter of a section."""
+    return section.model_json_schema()["properties"]
+
+
+FIELDS = [
+    (section, key, schema)
+    for section, definition in SECTIONS.items()
+    for key, schema in fields(definition).items()
+]
+EACH_FIELD = pytest.mark.parametrize(
+    ("section", "key", "schema"), FIELDS, ids=[f"{section}.{key}" for section, key, _ in FIELDS]
+)
+
+
+SETTINGS = settings(max_examples=50, deadline=None, derandomize=True, database=None)
+
+
+def check(content: Any) -> Params:
+    """`params.check` of the defaults with other entries."""
+    if isinstance(content, dict):
+        whole: dict[str, Any] = Params().model_dump()
+        for name, section in content.items():
+            both = isinstance(section, dict) and name in whole
+            whole[name] = {**whole[name], **section} if both else section
+        content = whole
+    return params.check(content)
+
+
+def complaint(content: Any) -> str:
+    """The one line that wrong parameters are told in."""
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 (each caller looks at the text)
+        check(content)
+    message = str(caught.value)
+    assert message.startswith("params.yaml")
+    assert len(message.splitlines()) == 1
+    return message
+
+
+# The files in the repository.
+
+
+def test_the_shipped_parameters_are_valid_and_complete():
+    content = yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))
+    check(content)
+    assert {name: list(section) for name, section in content.items()} == {
+        name: list(section.model_fields) for name, section in SECTIONS.items()
+    }
+    assert list(content) == list(SECTIONS)
+
+
+def test_the_shipped_parameters_are_commented():
+    lines = SHIPPED.read_text(encoding="utf-8").splitlines()
+    assert all("#" in line for line in lines if line)
+
+
+def test_the_generated_parameters_are_the_defaults():
+    text = params.as_yaml()
+    assert check(yaml.safe_load(text)) == Params()
+    for _, key, schema in FIELDS:
+        assert any(line.startswith(f"  {key}:") and schema["description"] in line
+                   for line in text.splitlines())  # fmt: skip
+
+
+def test_the_schema_in_the_repository_is_the_present_one():
+    path = ROOT / "workflow" / "schemas" / "params.schema.json"
+    assert path.read_text(encoding="utf-8") == params.as_schema(), (
+        f"run: python src/aevb/params.py schema > {path.relative_to(ROOT)}"
+    )
+
+
+def test_no_parameter_is_a_switch_or_may_be_null():
+    """As flags they would vanish or turn into text."""
+    for section, key, schema in FIELDS:
+        kinds = (schema, schema.get("items", {}))
+        assert all(kind.get("type") not in ("boolean", "null") for kind in kinds), (section, key)
+        assert not {"anyOf", "oneOf", "allOf"} & schema.keys(), (section, key)
+
+
+# What is accepted and what is refused.
+
+
+def test_defaults_pass_together_and_alone():
+    defaults = Params().model_dump()
+    assert check(defaults) == check({}) == Params()
+    for name, section in defaults.items():
+        assert check({name: section}) == Params()
+        for key, value in section.items():
+            assert check({name: {key: value}}) == Params()
+
+
+def test_nothing_may_be_left_out():
+    for section, key, _ in FIELDS:
+        content = Params().model_dump()
+        del content[section][key]
+        with pytest.raises(ValueError, match=f"^params.yaml: {section}.{key} is missing$"):
+            params.check(content)
+    with pytest.raises(ValueError, match=r"^params.yaml: data.name is missing$"):
+        params.check({})
+
+
+def limits(schema: dict[str, Any]) -> Iterator[tuple[Any, bool]]:
+    """Values at the ends of a parameter's range and whether they are inside."""
+    step = 1 if schema["type"] == "integer" else 1e-9
+    for bound, inwards in (("inimum", step), ("aximum", -step)):
+        if (end := schema.get(f"m{bound}")) is not None:
+            yield from ((end, True), (end - inwards, False))
+        if (end := schema.get(f"exclusiveM{bound}")) is not None:
+            yield from ((end + inwards, True), (end, False))
+
+
+def wrong(schema: dict[str, Any]) -> Iterator[Any]:
+    """Values that no parameter with this schema may have."""
+    yield from (None, True, {"a": 1}, b"bytes")
+    match schema:
+        case {"type": "array", "items": items}:
+            yield from ([value] for value in wrong(items))
+            yield from (1, "text", [[]])
+            if schema.get("minItems"):
+                yield []
+        case {"enum": _}:
+            yield from ("unheard of", "", 1, ["text"])
+        case {"type": "string", "pattern": pattern}:
+            yield from (
+                "",
+                1,
+                ["text"],
+                "a b",
+                "a;b",
+                "$(a)",
+                "`a`",
+                "a\nb",
+                "a\n",
+                "'",
+                '"',
+                "a&b",
+            )
+            assert pattern.startswith("^")
+            assert pattern.endswith("$")
+        case {"type": kind}:
+            yield from ("1", "1e-3", "text", [1], math.nan, math.inf, -math.inf)
+            if kind == "integer":
+                yield from (1.0, 1.5)
+            yield from (value for value, inside in limits(schema) if not inside)
+
+
+@EACH_FIELD
+def test_wrong_values_are_named(section, key, schema):
+    for value in wrong(schema):
+        message = complaint({section: {key: value}})
+        assert f"{section}.{key}" in message, value
+
+
+@EACH_FIELD
+def test_ranges_hold_their_ends(section, key, schema):
+    several = schema["type"] == "array"
+    schema = schema.get("items", schema)
+    if schema["type"] in ("integer", "number") and "enum" not in schema:
+        for value, inside in limits(schema):
+            content = {section: {key: [value] if several else value}}
+            if inside:
+                check(content)
+            else:
+                complaint(content)
+        assert "minimum" in schema or "exclusiveMinimum" in schema
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_unknown_keys_are_named(section):
+    assert f"{section}.unheard is no known parameter" in complaint({section: {"unheard": 1}})
+    assert f"{section} is " in complaint({section: 3})
+    assert f"{section} is " in complaint({section: None})
+    assert f"{section}s is no known parameter" in complaint({f"{section}s": {}})
+
+
+@pytest.mark.parametrize("content", [None, [], "text", 3])
+def test_a_file_without_sections_is_refused(content):
+    assert "sections" in complaint(content)
+
+
+@pytest.mark.parametrize(("key", "values"), [("latent_dims", [3, 20, 3]), ("seeds", [0, 0])])
+def test_runs_that_stand_twice_are_named(key, values):
+    message = complaint({"runs": {key: values}})
+    assert f"runs.{key}" in message
+    assert str(values[0]) in message
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_checksums_come_in_fours(count):
+    assert "data.sha256" in complaint({"data": {"sha256": ["0" * 64] * count}})
+    check({"data": {"sha256": ["0" * 64] * 4}})
+
+
+def test_all_mistakes_are_told_in_one_line():
+    message = complaint({"train": {"patience": 0, "x": 1}, "runs": {"seeds": [-1]}})
+    assert all(name in message for name in ("train.patience", "train.x", "runs.seeds"))
+
+
+@pytest.mark.parametrize("text", ["1e-3", "1E5", "010x", "1_000.5"])
+def test_numbers_that_yaml_reads_as_text_get_advice(text):
+    """YAML 1.1, as Snakemake reads it, takes 1e-3 for text; YAML 1.2, as DVC does, for a number."""
+    content = yaml.safe_load(f"train: {{learning_rate: '{text}'}}")
+    message = complaint(content)
+    assert "train.learning_rate" in message
+    assert repr(text) in message
+    assert "0.001" in message
+    assert yaml.safe_load("1e-3") == "1e-3"
+
+
+# Flags.
+
+
+def one(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
+    """Any value that a schema allows."""
+    match schema:
+        case {"enum": choices}:
+            return st.sampled_from(choices)
+        case {"type": "array", "items": items}:
+            return st.lists(one(items), min_size=schema.get("minItems", 0), max_size=5)
+        case {"type": "string", "pattern": pattern}:
+            return st.from_regex(re.compile(pattern, re.ASCII), fullmatch=True)
+        case {"type": "integer"}:
+            smallest = schema.get("minimum", schema.get("exclusiveMinimum", -math.inf))
+            largest = schema.get("maximum", schema.get("exclusiveMaximum", smallest + 10**6) - 1)
+            return st.integers(smallest, largest)
+        case {"type": "number"}:
+            return st.floats(
+                schema.get("minimum", schema.get("exclusiveMinimum")),
+                schema.get("maximum"),
+                exclude_min="exclusiveMinimum" in schema,
+            )
+    raise AssertionError(schema)
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+@given(data=st.data())
+@SETTINGS
+def test_flags_bring_every_valid_section_to_its_stage(section, data):
+    definition = SECTIONS[section]
+    strategy = st.fixed_dictionaries(
+        {key: one(schema) for key, schema in fields(definition).items()}
+    )
+    values = data.draw(strategy)
+    parser = cli.parser("A stage.", definition)
+    read = cli.settings(definition, parser.parse_args(shlex.split(flags(values))))
+    assert read == definition(**values)
+    assert read.model_dump() == values
+
+
+@pytest.mark.parametrize(
+    "mirror", ["-", "-x", "-1", "--", "--output", "--sha256", "=", "~/x", "é²"]
+)
+def test_a_mirror_never_passes_for_a_flag(mirror):
+    """It is refused before any stage runs, or it reaches its stage."""
+    try:
+        valid = check({"data": {"mirror": mirror}}).data
+    except ValueError:
+        return
+    parser = cli.parser("A stage.", params.Data)
+    words = shlex.split(flags({"mirror": mirror, "sha256": []}))
+    assert cli.settings(params.Data, parser.parse_args(words)) == valid
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_without_flags_a_stage_takes_the_defaults(section):
+    parser = cli.parser("A stage.", SECTIONS[section])
+    assert cli.settings(SECTIONS[section], parser.parse_args([])) == SECTIONS[section]()
+
+
+@SETTINGS
+@given(st.dictionaries(st.from_regex("[a-z]+", fullmatch=True), st.lists(st.text())))
+def test_flags_are_quoted_word_by_word(section):
+    filled = {key: values for key, values in section.items() if values}  # DVC drops empty lists
+    expected = [word for key, values in filled.items() for word in (f"--{key}", *values)]
+    assert shlex.split(flags(section)) == expected
+
+
+def test_a_shell_sees_no_metacharacters():
+    nasty = ["; touch x", "$(touch x)", "`touch x`", "a b", "*", "~", "'", '"', "\\", "a\nb", "#"]
+    nasty += ["", "&& touch x", "| cat", "> x", "{a,b}", "!x", "$HOME", "é"]
+    command = f"printf '%s\\0' {flags({'a': nasty, 'b': nasty[0]})}"
+    result = subprocess.run(["sh", "-c", command], capture_output=True, check=True)
+    assert result.stdout.decode().split("\0")[:-1] == ["--a", *nasty, "--b", nasty[0]]
+
+
+# The command line of the module.
+
+
+@pytest.mark.parametrize("word", ["yaml", "schema"])
+def test_the_module_prints(word, capsys):
+    assert params.main([word]) == 0
+    expected = {"yaml": params.as_yaml, "schema": params.as_schema}[word]()
+    assert capsys.readouterr().out == expected
+
+
+def test_the_module_checks(tmp_path, capsys):
+    assert params.main(["check", str(SHIPPED)]) == 0
+    assert capsys.readouterr() == ("", "")
+    path = tmp_path / "params.yaml"
+    for content, words in [
+        ("train: {patience: 0}", "train.patience"),
+        ("train: {patience: 1", "expected"),
+        ("train: 1\ntrain: 1\n\t", ""),
+        (None, "No such file"),
+    ]:
+        path.unlink(missing_ok=True)
+        if content is not None:
+            path.write_text(content)
+        assert params.main(["check", str(path)]) == 1
+        out, error = capsys.readouterr()
+        assert out == ""
+        assert error.startswith("params: error: ")
+        assert len(error.splitlines()) == 1
+        assert words in error
+    assert params.main(["unheard"]) == 2
+
+
+def test_the_module_is_light():
+    """Snakemake imports it at every call."""
+    program = f"""
+import runpy, sys
+for name in ("torch", "numpy", "tqdm", "safetensors", "aevb"):
+    sys.modules[name] = None
+sys.argv = ["params.py", "schema"]
+runpy.run_path({params.__file__!r}, run_name="__main__")
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert json.loads(result.stdout)["title"] == "Params"

@@ -1,0 +1,372 @@
+"""The pipeline as a user runs it: a throw-away clone, a small mirror of MNIST, both engines."""
+
+import gzip
+import hashlib
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import graph
+from aevb.data import RAW_FILES
+from aevb.files import read_tensors
+from graph import ROOT, Values, changed, read_values, run, write_values
+
+SIZES = {"train": 600, "t10k": 200}
+MODEL = "results/models/k2-seed0.safetensors"
+METRICS = "results/metrics/k2-seed0.json"
+
+
+@pytest.fixture(scope="module")
+def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the first images of MNIST as the four .gz files."""
+    folder = tmp_path_factory.mktemp("mirror")
+    for name in RAW_FILES:
+        size = SIZES[name.split("-")[0]]
+        head, item = (16, 28 * 28) if "images" in name else (8, 1)
+        with gzip.open(ROOT / "data" / "mnist" / f"{name}.gz") as file:
+            content = file.read(head + size * item)
+        content = content[:4] + size.to_bytes(4, "big") + content[8:]
+        (folder / f"{name}.gz").write_bytes(gzip.compress(content, 1))
+    return folder
+
+
+def digests(mirror: Path) -> list[str]:
+    """SHA-256 of the unpacked files of a mirror."""
+    files = [gzip.decompress((mirror / f"{name}.gz").read_bytes()) for name in RAW_FILES]
+    return [hashlib.sha256(file).hexdigest() for file in files]
+
+
+def small(values: Values, mirror: Path) -> Values:
+    """The shipped parameters, made so small that a stage takes no longer than its imports."""
+    values = changed(values, "data", name="mnist", mirror=str(mirror), sha256=digests(mirror))
+    values = changed(values, "split", validation_size=100)
+    values = changed(values, "model", likelihood="bernoulli", hidden=16)
+    values = changed(values, "train", batch_size=50, max_epochs=2, device="cpu", threads=1)
+    values = changed(values, "evaluate", iwae_k=3)
+    values = changed(values, "sample", rows=2, columns=3)
+    values = changed(values, "reconstruct", images=5)
+    return changed(values, "runs", latent_dims=[2], seeds=[0])
+
+
+def commit(tree: Path, message: str) -> None:
+    """Put all that git does not ignore into a commit."""
+    run("git add --all", tree)
+    run(f"git -c user.name=Test -c user.email=test@localhost commit --quiet -m '{message}'", tree)
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory: pytest.TempPathFactory, mirror: Path) -> Path:
+    """A git repository with the files of this working tree and small parameters."""
+    tree = tmp_path_factory.mktemp("origin") / "tree"
+    files = run("git ls-files --cached --others --exclude-standard -z", ROOT)
+    for name in filter(None, files.split("\0")):
+        if (ROOT / name).is_file():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, tree / name)
+    run("git init --quiet", tree)
+    write_values(tree, small(read_values(tree), mirror))
+    commit(tree, "all files")
+    return tree
+
+
+def clone(origin: Path, tree: Path) -> Path:
+    """A fresh clone."""
+    run(f"git clone --quiet {origin} {tree}", origin)
+    run("git config user.name Test", tree)
+    run("git config user.email test@localhost", tree)
+    return tree
+
+
+@pytest.fixture(scope="module")
+def by_snakemake(origin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone in which Snakemake has made everything; tests work on copies."""
+    tree = clone(origin, tmp_path_factory.mktemp("snakemake") / "tree")
+    run("snakemake --cores 2", tree)
+    return tree
+
+
+@pytest.fixture(scope="module")
+def by_dvc(origin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone in which DVC has made everything; tests work on copies."""
+    tree = clone(origin, tmp_path_factory.mktemp("dvc") / "tree")
+    run("dvc repro", tree)
+    return tree
+
+
+def copy(tree: Path, to: Path) -> Path:
+    """A copy with all time stamps, so that neither engine sees a difference."""
+    return shutil.copytree(tree, to / "copy", symlinks=True)
+
+
+def edit(tree: Path, section: str, **entries: Any) -> None:
+    """Change params.yaml."""
+    write_values(tree, changed(read_values(tree), section, **entries))
+
+
+def contents(tree: Path, *folders: str) -> dict[str, bytes]:
+    """Every file in the folders, with its bytes."""
+    paths = [path for folder in folders for path in (tree / folder).rglob("*") if path.is_file()]
+    return {path.relative_to(tree).as_posix(): path.read_bytes() for path in sorted(paths)}
+
+
+def made(tree: Path) -> dict[str, bytes]:
+    """What the stages made, with its bytes."""
+    return contents(tree, "data/raw", "data/split", "results")
+
+
+def everything(tree: Path) -> dict[str, bytes]:
+    """Every file but what Snakemake, git and Python keep for themselves."""
+    own = re.compile(r"\.snakemake/|\.git/|.*__pycache__/")
+    return {path: data for path, data in contents(tree, ".").items() if not own.match(path)}
+
+
+def jobs(output: str) -> list[str]:
+    """The jobs that an engine says it runs, or would run: `split`, `train@2-0`."""
+    names = re.findall(r"^Running stage '(.*)':$", output, re.MULTILINE)
+    for block in re.split(r"\n(?=\[|\n)", output):
+        if rule := re.search(r"^(?:local)?rule (\w+):$", block, re.MULTILINE):
+            run = re.search(r"^ *wildcards: k=(\d+), seed=(\d+)$", block, re.MULTILINE)
+            names.append("@".join([rule[1], *(["-".join(run.groups())] if run else [])]))
+    return sorted(name for name in names if name != "all")
+
+
+def planned(tree: Path) -> list[str]:
+    """The jobs that Snakemake would run."""
+    return jobs(run("snakemake --dry-run", tree))
+
+
+def test_both_engines_make_the_same_bytes(by_snakemake: Path, by_dvc: Path) -> None:
+    ours, theirs = made(by_snakemake), made(by_dvc)
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if ours[name] != theirs[name]] == []
+
+
+@pytest.mark.parametrize("engine", ["by_snakemake", "by_dvc"])
+def test_every_declared_output_is_made_and_nothing_else(
+    engine: str, origin: Path, request: Any
+) -> None:
+    tree = request.getfixturevalue(engine)
+    outputs = {path for job in graph.dvc_graph(origin).jobs.values() for path in job.outputs}
+    assert made(tree).keys() == outputs | contents(origin, "results").keys()
+    # What is new to git is what belongs there: tables, not tensors; no .gitignore of DVC's.
+    changes = {line[3:] for line in run("git status --porcelain -uall", tree).splitlines()}
+    belongs = r"dvc\.lock|results/(metrics|history|comparison)/[\w-]+\.(json|csv|md|tex|png)"
+    assert [path for path in changes if not re.fullmatch(belongs, path)] == []
+
+
+def test_a_second_run_has_nothing_to_do(by_snakemake: Path, by_dvc: Path) -> None:
+    assert "Nothing to be done" in run("snakemake --cores 2", by_snakemake)
+    assert "Data and pipelines are up to date." in run("dvc repro", by_dvc)
+
+
+def test_a_value_added_to_a_list_trains_the_new_run_only(
+    by_snakemake: Path, by_dvc: Path, tmp_path: Path
+) -> None:
+    new = ["compare", *(f"{stage}@3-0" for stage in ("evaluate", "reconstruct", "sample", "train"))]
+    trees = []
+    for engine, done in (("snakemake --cores 2", by_snakemake), ("dvc repro", by_dvc)):
+        tree = copy(done, tmp_path / engine.split()[0])
+        before, time = contents(tree, "results/models"), (tree / MODEL).stat().st_mtime_ns
+        edit(tree, "runs", latent_dims=[2, 3])
+        assert jobs(run(engine, tree)) == new
+        assert (tree / MODEL).stat().st_mtime_ns == time
+        assert contents(tree, "results/models").items() > before.items()
+        trees.append(made(tree))
+    assert trees[0] == trees[1]
+
+
+def test_a_parameter_of_one_stage_runs_that_stage_and_what_follows(
+    by_snakemake: Path, by_dvc: Path, tmp_path: Path
+) -> None:
+    tree = copy(by_snakemake, tmp_path / "snakemake")
+    edit(tree, "sample", rows=3)
+    assert planned(tree) == ["compare", "sample@2-0"]
+
+    tree = copy(by_dvc, tmp_path / "dvc")
+    edit(tree, "sample", rows=3)
+    assert jobs(run("dvc repro", tree)) == ["compare", "sample@2-0"]
+
+
+def test_dvc_takes_up_what_snakemake_made(by_snakemake: Path, tmp_path: Path) -> None:
+    tree = copy(by_snakemake, tmp_path)
+    # Registered are the results of params.yaml as it stands now, not those of the last run.
+    edit(tree, "sample", rows=3)
+    ran = jobs(run("snakemake --cores 2 register", tree))
+    assert ran == ["compare", "register", "sample@2-0"]
+    assert "up to date" in run("dvc status", tree)
+    assert "up to date" in run("dvc repro", tree)
+    assert METRICS in run("dvc metrics show", tree)
+    commit(tree, "registered")
+
+    edit(tree, "train", learning_rate=0.02)
+    assert jobs(run("dvc repro evaluate@2-0", tree)) == ["evaluate@2-0", "train@2-0"]
+    elbo = json.loads(run("dvc metrics diff HEAD --json", tree))[METRICS]["elbo"]
+    assert elbo["old"] == json.loads((by_snakemake / METRICS).read_text())["elbo"]
+    assert elbo["new"] == json.loads((tree / METRICS).read_text())["elbo"]
+    assert elbo["new"] != elbo["old"]
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "--configfile params.yaml over.yaml",
+        "--configfile over.yaml",
+        '--config \'data={"mirror": "elsewhere"}\'',
+    ],
+)
+def test_results_of_other_parameters_are_not_registered(
+    override: str, by_snakemake: Path, tmp_path: Path
+) -> None:
+    tree = copy(by_snakemake, tmp_path)
+    (tree / "over.yaml").write_text("train: {learning_rate: 0.02}\n")
+    before = everything(tree)
+    output = run(f"snakemake --cores 1 register {override}", tree, code=1)
+    assert len(re.findall("^ *register: .*params.yaml.*$", output, re.MULTILINE)) == 1, output
+    assert "Traceback (most recent call last)" not in output
+    assert everything(tree) == before
+
+
+def take_up(tree: Path) -> None:
+    """Let Snakemake take up what DVC has made."""
+    run("dvc status --quiet", tree)
+    run("snakemake --touch --forceall --cores 1", tree)
+
+
+def test_snakemake_takes_up_what_dvc_made(by_dvc: Path, tmp_path: Path) -> None:
+    tree = copy(by_dvc, tmp_path)
+    take_up(tree)
+    assert "Nothing to be done" in run("snakemake --cores 1", tree)
+    edit(tree, "evaluate", iwae_k=4)
+    assert planned(tree) == ["compare", "evaluate@2-0"]
+    run("dvc status --quiet", tree, code=1)
+
+
+def test_results_travel_by_push_and_pull(by_dvc: Path, tmp_path: Path) -> None:
+    here = copy(by_dvc, tmp_path / "here")
+    commit(here, "results")
+    run(f"dvc remote add --local --default store {tmp_path / 'store'}", here)
+    run("dvc push", here)
+    there = clone(here, tmp_path / "there")
+    run(f"dvc remote add --local --default store {tmp_path / 'store'}", there)
+    run("dvc pull", there)
+    assert made(there) == made(here)
+    assert "up to date" in run("dvc repro", there)
+    take_up(there)
+    assert "Nothing to be done" in run("snakemake --cores 1", there)
+    edit(there, "reconstruct", seed=1)
+    assert planned(there) == ["compare", "reconstruct@2-0"]
+
+
+def test_a_second_configuration_file_reaches_the_stage(by_snakemake: Path, tmp_path: Path) -> None:
+    tree = copy(by_snakemake, tmp_path)
+    (tree / "over.yaml").write_text("train: {learning_rate: 0.02}\n")
+    output = run(f"snakemake -n -p {MODEL} --configfile params.yaml over.yaml", tree)
+    assert jobs(output) == ["train@2-0"]
+    assert "--learning_rate 0.02 " in output
+    assert "--hidden 16 " in output
+
+
+def test_a_number_from_the_command_line_is_text_and_refused(origin: Path, tmp_path: Path) -> None:
+    tree = clone(origin, tmp_path / "tree")
+    command = "snakemake --cores 1 download --config 'train={\"learning_rate\": 0.9}'"
+    output = run(command, tree, code=1)
+    assert len(re.findall(r"^params.yaml: train.learning_rate .*$", output, re.MULTILINE)) == 1
+    assert not (tree / "data" / "raw").exists()
+
+
+def test_every_stage_runs_by_hand_in_an_empty_folder(mirror: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    sums = " ".join(digests(mirror))
+    files: set[str] = set()
+    for command, outputs in (
+        (
+            f"download.py --bundled none --output raw --mirror {mirror} --sha256 {sums}",
+            [f"raw/{name}" for name in (*RAW_FILES, "dataset.json")],
+        ),
+        (
+            "split.py --raw raw --train a/x --validation a/y --test b/z --validation_size 100",
+            ["a/x", "a/y", "b/z"],
+        ),
+        (
+            "train.py --train a/x --validation a/y --model c/d/model --history c/e/k4-seed5.csv "
+            "--latent_dim 4 --seed 5 --hidden 8 --max_epochs 1 --log logs/by-hand.log",
+            ["c/d/model", "c/e/k4-seed5.csv", "logs/by-hand.log"],
+        ),
+        (
+            "evaluate.py --test b/z --model c/d/model --metrics f/k4-seed5.json "
+            "--evaluation g/k4-seed5.safetensors --iwae_k 2",
+            ["f/k4-seed5.json", "g/k4-seed5.safetensors"],
+        ),
+        (
+            "sample.py --model c/d/model --means h/1.png --draws i/2.png "
+            "--samples j/k4-seed5.safetensors",
+            ["h/1.png", "i/2.png", "j/k4-seed5.safetensors"],
+        ),
+        (
+            "reconstruct.py --test b/z --model c/d/model --figure l/3.png "
+            "--reconstructions m/k4-seed5.safetensors",
+            ["l/3.png", "m/k4-seed5.safetensors"],
+        ),
+        (
+            "compare.py --metrics f --history c/e --evaluation g --samples j --reconstructions m "
+            "--output n/o --latent_dims 4 --seeds 5",
+            [],
+        ),
+    ):
+        run(f"python {ROOT / 'src'}/{command}", folder)
+        files |= set(outputs)
+        found = {path for path in contents(folder, ".") if not path.startswith("n/o/")}
+        assert found == files, command
+    tables = {Path(path).name for path in graph.dvc_graph(ROOT).jobs["compare"].outputs}
+    assert {path.name for path in (folder / "n" / "o").iterdir()} == tables
+
+
+# Settings of machine and user that must make no difference to a byte.
+SETTINGS = {
+    "one core": ("1", {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "LC_ALL": "C"}),
+    "two cores": ("2", {"OMP_NUM_THREADS": "2", "PYTHONHASHSEED": "1", "LC_ALL": "C.UTF-8"}),
+    "four cores": ("4", {"MKL_NUM_THREADS": "2", "TZ": "Asia/Kathmandu", "MPLBACKEND": "pdf"}),
+}
+
+
+@pytest.fixture(scope="module")
+def four_runs(by_snakemake: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy in which Snakemake has made four runs; to be cloned for its parameters."""
+    tree = copy(by_snakemake, tmp_path_factory.mktemp("four"))
+    edit(tree, "runs", latent_dims=[2, 3], seeds=[0, 1])
+    run("snakemake --cores 2", tree)
+    return tree
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("engine", ["snakemake --cores {}", "dvc repro"])
+def test_cores_and_environment_leave_the_bytes_alone(
+    engine: str, setting: str, origin: Path, four_runs: Path, tmp_path: Path
+) -> None:
+    cores, environment = SETTINGS[setting]
+    tree = clone(origin, tmp_path / "tree")
+    write_values(tree, read_values(four_runs))
+    run(engine.format(cores), tree, **environment)
+    ours, theirs = made(four_runs), made(tree)
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if ours[name] != theirs[name]] == []
+
+
+@pytest.mark.slow
+def test_a_dvc_experiment_sets_a_parameter(by_dvc: Path, tmp_path: Path) -> None:
+    tree = copy(by_dvc, tmp_path)
+    commit(tree, "results")
+    ran = jobs(run("dvc exp run --name quicker -S train.learning_rate=0.02", tree))
+    assert ran == ["compare", *(f"{name}@2-0" for name in (
+        "evaluate", "reconstruct", "sample", "train"))]  # fmt: skip
+    assert read_tensors(tree / MODEL, "model")[1]["learning_rate"] == 0.02
+    assert read_values(tree)["train"]["learning_rate"] == 0.02
+    assert "quicker" in run("dvc exp list", tree)
+    elbo = json.loads(run("dvc metrics diff HEAD --json", tree))[METRICS]["elbo"]
+    assert elbo["new"] != elbo["old"]
