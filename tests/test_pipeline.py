@@ -197,6 +197,9 @@ def test_dvc_takes_up_what_snakemake_made(by_snakemake: Path, tmp_path: Path) ->
     edit(tree, "sample", rows=3)
     ran = jobs(run("snakemake --cores 2 register", tree))
     assert ran == ["compare", "register", "sample@2-0"]
+    times = {path: (tree / path).stat().st_mtime_ns for path in made(tree)}
+    run("snakemake --cores 1 register", tree)
+    assert times == {path: (tree / path).stat().st_mtime_ns for path in made(tree)}
     assert "up to date" in run("dvc status", tree)
     assert "up to date" in run("dvc repro", tree)
     assert METRICS in run("dvc metrics show", tree)

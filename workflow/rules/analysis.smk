@@ -37,6 +37,7 @@ rule compare:
 
 
 # DVC takes up the finished run: status clean, nothing left for `dvc repro`, metrics to compare.
+# --no-relink leaves the files' times alone, which Snakemake goes by.
 rule register:
     input:
         all_results_of_params_yaml,
@@ -45,4 +46,4 @@ rule register:
     conda:
         "../envs/pipeline.yaml"
     shell:
-        "dvc commit --force --quiet > {log} 2>&1"
+        "dvc commit --force --no-relink --quiet > {log} 2>&1"
