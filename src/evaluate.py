@@ -35,16 +35,17 @@ def main(args: Namespace) -> None:
     test = read_set(args.test)
     x = observations(test, about["treatment"])
     name = f"evaluate k = {model.latent_dim}, seed {about['seed']}"
-    with cli.progress(None, name, len(x)) as bar:
+    with cli.progress(None, name, len(x), "image") as bar:
         terms = evaluate(model, x, settings.iwae_k, settings.seed, bar.update)
     metrics = summarise(terms, settings.iwae_k)
     metrics["is_log_likelihood"] = int(is_likelihood(about["likelihood"], about["treatment"]))
     terms["kl_per_dimension"] = mean_kl_per_dimension(terms["mu"], terms["log_var"])
     write_tensors(args.evaluation, "evaluation", {**terms, "labels": test.labels}, about)
     write_json(args.metrics, metrics)
+    mark = "" if metrics["is_log_likelihood"] else " († no log-likelihood)"
     cli.log.info(
-        "%s: ELBO %.2f ± %.2f nats per image, wrote %s",
-        *(name, metrics["elbo"], metrics["elbo_se"], args.metrics),
+        "%s: ELBO %.2f ± %.2f nats per image%s, wrote %s",
+        *(name, metrics["elbo"], metrics["elbo_se"], mark, args.metrics),
     )
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import torch
 
-from aevb import bounds, cli, data, likelihoods, model, noise, training
-from aevb.checkpoints import Checkpoint, Interrupted, run_key
+from aevb import bounds, cli, data, devices, files, likelihoods, model, noise, training
+from aevb.checkpoints import Checkpoint, Interrupted, exclusive, run_key
 from aevb.devices import repeatable, resolve_device, resolve_precision
+from aevb.errors import InputError
 from aevb.files import write_csv
 from aevb.params import Model, Train
 
@@ -59,31 +60,36 @@ def main(args: Namespace) -> None:
         model.VAE(args.latent_dim, architecture.hidden, architecture.likelihood),
         *(train, validation, settings, args.seed, device, precision),
     )
-    if saved := checkpoint.load():
-        run.unpack(*saved)
-        cli.log.info("taken up again in epoch %d from %s", run.state.epoch + 1, checkpoint.path)
-
     name = f"train k = {args.latent_dim}, seed {args.seed}"
-    bar = cli.progress(None, name, settings.max_epochs, run.state.epoch)
-    with checkpoint.on_signals(), bar:
-        try:
-            run.run(checkpoint, lambda epoch: bar.update(epoch - bar.n))
-        except Interrupted as stop:
-            cli.log.error("%s: stopped by %s, checkpoint %s", name, stop, checkpoint.path)
-            sys.exit(128 + stop.number)
+    with exclusive(args.model), exclusive(checkpoint.path):
+        if saved := checkpoint.load():
+            try:
+                run.unpack(*saved)
+                taken_up = run.state.epoch + 1, run.state.step, checkpoint.path
+                cli.log.info("%s: taken up again in epoch %d, step %d, from %s", name, *taken_up)
+            except InputError as error:
+                cli.log.warning("%s: %s; training starts afresh", checkpoint.path, error)
+        bar = cli.progress(None, name, settings.max_epochs, "epoch", run.state.epoch)
+        with checkpoint.on_signals(), bar:
+            try:
+                run.run(checkpoint, lambda epoch: bar.update(epoch - bar.n))
+            except Interrupted as stop:
+                cli.log.error("%s: stopped by %s, checkpoint %s", name, stop, checkpoint.path)
+                sys.exit(128 + stop.number)
 
-    state = run.state
-    best = state.best_epoch if len(validation) else state.epoch
-    write_csv(args.history, training.HISTORY, state.history)
-    model.write_model(args.model, run.model, {**about, "best_epoch": best})
-    checkpoint.remove()
+        state = run.state
+        best = state.best_epoch if len(validation) else state.epoch
+        write_csv(args.history, training.HISTORY, state.history)
+        model.write_model(args.model, run.model, {**about, "best_epoch": best})
+        checkpoint.remove()
     cli.log.info("%s: %d epochs, best %d, wrote %s", name, state.epoch, best, args.model)
 
 
 def content(args: Namespace) -> list[str]:
     """Hashes of the images and of the code that a training's bytes depend on."""
-    code = [module.__file__ for module in (bounds, data, likelihoods, model, noise, training)]
-    paths = [args.train, args.validation, *(Path(str(name)) for name in code)]
+    modules = (bounds, data, devices, files, likelihoods, model, noise, training)
+    code = [__file__, *(str(module.__file__) for module in modules)]
+    paths = [args.train, args.validation, *map(Path, code)]
     return [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
 
 

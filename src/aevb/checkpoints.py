@@ -3,13 +3,17 @@
 A file is named by a hash of everything that determines the run; another run never finds it.
 """
 
+import fcntl
+import glob
 import hashlib
 import json
 import logging
+import os
 import signal
+import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +35,42 @@ def run_key(determinants: Mapping[str, Any]) -> str:
     """The name of a run's checkpoint: a hash of all that determines its bytes."""
     text = json.dumps(determinants, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Within the block no other process gets past this point with the same path.
+
+    The lock is the kernel's, so a process that dies holds none. What it left of `path`
+    half-written is removed. Missing parent folders are made.
+
+    Raises:
+        InputError: if another process is in such a block.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.name}.lock")
+    with lock.open("ab+", buffering=0) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            owner = file.read().decode() or "just begun"
+            raise InputError(
+                f"{path}: another training is at it ({owner}); let it end or stop it first"
+            ) from None
+        except OSError as error:
+            log.warning("%s: cannot be locked (%s); start no second training", path, error.strerror)
+        if not lock.exists() or not os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+            raise InputError(f"{path}: another training has just left it; run again")
+        try:
+            with suppress(OSError):  # on a full disk the lock holds, but does not say whose it is
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
+            for half in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+                half.unlink(missing_ok=True)
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 class Checkpoint:

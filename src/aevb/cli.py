@@ -117,6 +117,13 @@ class _AboveTheBar(logging.Handler):
         tqdm.write(self.format(record), file=sys.stderr)
 
 
+class _LogFile(logging.FileHandler):
+    """Leaves out what cannot be written, on a full disk say; the terminal has it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Nothing, instead of a traceback."""
+
+
 def _log_to(path: Path | None) -> None:
     """Send everything to the file and what matters to the terminal.
 
@@ -128,18 +135,21 @@ def _log_to(path: Path | None) -> None:
     log.addHandler(terminal)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = logging.FileHandler(path, mode="a", encoding="utf-8")
+        file = _LogFile(path, mode="a", encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
         log.addHandler(file)
 
 
-def progress(items: Iterable[Any] | None, description: str, total: int, initial: int = 0) -> Any:
+def progress(
+    items: Iterable[Any] | None, description: str, total: int, unit: str, initial: int = 0
+) -> Any:
     """`items` with a progress bar in a terminal and nothing elsewhere; None: update it by hand."""
     return tqdm(
         items,
         description,
         total,
         initial=initial,
+        unit=f" {unit}s",
         disable=not sys.stderr.isatty(),
         dynamic_ncols=True,
         leave=False,

@@ -78,7 +78,7 @@ def learning_curves(runs: list[Run]) -> Figure:
         "log_px_given_z": "reconstruction term E[log p(x|z)]",
         "kl": "KL(q(z|x) ‖ p(z))",
     }
-    figure = new_figure(12, 4, f"Learning curves, {setting(runs)}")
+    figure = new_figure(12, 4, f"Learning curves\n{setting(runs)}")
     for axis, (term, title) in zip(figure.subplots(1, 3), titles.items(), strict=True):
         chosen = data[data["term"] == term]
         sns.lineplot(
@@ -123,7 +123,7 @@ def terms(runs: list[Run]) -> Figure:
         for key, label in names.items()
     ]
     seeds = len({run.seed for run in runs})
-    figure = new_figure(7.5, 4.5, f"The two terms on the test set, {setting(runs)}")
+    figure = new_figure(7.5, 4.5, f"The two terms on the test set\n{setting(runs)}")
     axis = figure.add_subplot()
     sns.barplot(
         pd.DataFrame(records),
@@ -136,7 +136,7 @@ def terms(runs: list[Run]) -> Figure:
         capsize=0.1,
     )
     for bars in axis.containers:
-        axis.bar_label(bars, fmt="%.1f", padding=3)  # type: ignore[arg-type]
+        axis.bar_label(bars, fmt="%.1f", padding=3 if seeds == 1 else 12)  # type: ignore[arg-type]
     axis.set(xlabel="", ylabel="nats per image" + (" (mean ± sd of seeds)" if seeds > 1 else ""))
     axis.margins(y=0.1)
     axis.legend(title="")
@@ -147,7 +147,7 @@ def terms(runs: list[Run]) -> Figure:
 def kl_per_dimension(runs: list[Run]) -> Figure:
     """The KL term of each latent dimension, largest first: what each one carries."""
     shown = first_seed(runs)
-    figure = new_figure(4.2 * len(shown), 3.8, f"KL per latent dimension, {setting(runs)}")
+    figure = new_figure(4.2 * len(shown), 3.8, f"KL per latent dimension\n{setting(runs)}")
     all_axes = figure.subplots(1, len(shown), squeeze=False, sharey=True)[0]
     for axis, run in zip(all_axes, shown, strict=True):
         values = np.sort(run.evaluation["kl_per_dimension"])[::-1]
@@ -167,7 +167,7 @@ def kl_per_dimension(runs: list[Run]) -> Figure:
 def samples(runs: list[Run]) -> Figure:
     """Decoder means and draws from the prior, a column for each k."""
     shown = first_seed(runs)
-    figure = new_figure(4.2 * len(shown), 8.6, f"z ~ N(0, I), decoded: {setting(runs)}")
+    figure = new_figure(4.2 * len(shown), 8.6, f"Samples: z ~ N(0, I), decoded\n{setting(runs)}")
     grid = figure.subplots(2, len(shown), squeeze=False)
     for column, run in enumerate(shown):
         for row, (name, what) in enumerate(
@@ -188,7 +188,7 @@ def reconstructions(runs: list[Run]) -> Figure:
     if runs[0].about["treatment"] != "gray":
         rows.append(("binarised", first["inputs"]))
     rows += [(f"k = {run.latent_dim}", run.reconstructions["reconstructions"]) for run in shown]
-    return rows_figure(rows, 10, f"Encoded and decoded at z = mu: {setting(runs)}")
+    return rows_figure(rows, 10, f"Test images, encoded and decoded at z = mu\n{setting(runs)}")
 
 
 def latent_space(runs: list[Run]) -> Figure:
@@ -196,7 +196,7 @@ def latent_space(runs: list[Run]) -> Figure:
     shown = first_seed(runs)
     palette = sns.color_palette(PALETTE, 10)
     figure = new_figure(
-        5.2 * len(shown), 5.4, f"Posterior means mu(x) of the test images, {setting(runs)}"
+        5.2 * len(shown), 5.4, f"Posterior means mu(x) of the test images\n{setting(runs)}"
     )
     for axis, run in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         points, shares = principal_axes(run.evaluation["mu"])

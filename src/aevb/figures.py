@@ -5,6 +5,7 @@ local style decides what they look like.
 """
 
 import io
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,10 +22,13 @@ DPI = 150
 
 
 def new_figure(width: float, height: float, title: str) -> Figure:
-    """An empty figure of so many inches, in the default style."""
+    """An empty figure of so many inches, in the default style, its title wrapped to the width."""
     mpl.rcdefaults()
     figure = Figure(figsize=(width, height), layout="constrained")
-    figure.suptitle(title, fontsize=12)
+    lines = [
+        textwrap.fill(line, int(10 * width), break_on_hyphens=False) for line in title.splitlines()
+    ]
+    figure.suptitle("\n".join(lines), fontsize=12)
     return figure
 
 

@@ -38,6 +38,9 @@ def atomic(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk does not say which file
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -110,7 +113,7 @@ def read_csv(path: Path) -> list[dict[str, float]]:
 def write_tensors(path: Path, kind: str, arrays: Arrays, about: Mapping[str, Any]) -> None:
     """Write arrays with `about` (JSON values) as the one metadata key, `aevb`."""
     text = json.dumps({**about, "kind": kind, "format": FORMAT}, sort_keys=True)
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     write_bytes(path, save(contiguous, metadata={"aevb": text}))
 
 

@@ -6,7 +6,7 @@ Shapes: B images of D pixels, R samples each, k latent dimensions, H hidden unit
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from aevb.data import PIXELS
 from aevb.errors import InputError
 from aevb.files import read_tensors, write_tensors
 from aevb.likelihoods import LIKELIHOODS
+from aevb.params import Treatment
 
 
 class Encoder(nn.Module):
@@ -102,6 +103,14 @@ def read_model(path: Path) -> tuple[VAE, dict[str, Any]]:
         InputError: if the file is missing, torn, foreign or holds weights that do not fit.
     """
     weights, about = read_tensors(path, "model")
+    for name, known in (("likelihood", [*LIKELIHOODS]), ("treatment", [*get_args(Treatment)])):
+        if about.get(name) not in known:
+            raise InputError(
+                f"{path}: its {name} is {about.get(name)!r}, should be {' or '.join(known)}; "
+                "train it again"
+            )
+    if not isinstance(about.get("seed"), int):
+        raise InputError(f"{path}: does not say its seed; train it again")
     try:
         model = VAE(about["latent_dim"], about["hidden"], about["likelihood"])
         tensors = {name: torch.from_numpy(value) for name, value in weights.items()}

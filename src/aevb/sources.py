@@ -62,7 +62,7 @@ def download(data: Data, bundled: Path, output: Path) -> None:
         raise InputError(f"--sha256 needs four checksums or none, not {len(data.sha256)}")
     found: dict[str, bytes] = {}
     missing: list[str] = []
-    for file, digest in cli.progress(expected(data).items(), "download", len(RAW_FILES)):
+    for file, digest in cli.progress(expected(data).items(), "download", len(RAW_FILES), "file"):
         found[file], place = _find(file, digest, places(data, file, digest, bundled, output))
         if place != output / file:
             missing.append(file)

@@ -80,6 +80,12 @@ class Training:
         self.model = model.to(device)
         self.weights = one_vector(self.model)
         self.optimiser = torch.optim.Adam([self.weights], fused=True)
+        # As Adam itself would begin, but from the start, so that `tensors` is always complete.
+        self.optimiser.state[self.weights] = {
+            "step": torch.zeros((), device=device),
+            "exp_avg": torch.zeros_like(self.weights.detach()),
+            "exp_avg_sq": torch.zeros_like(self.weights.detach()),
+        }
         self.generator = torch_generator(device, "train", seed)
         pixels = train.images
         if settings.treatment == "fixed":
@@ -170,18 +176,19 @@ class Training:
         return sums[0].item() / len(x), sums[1].item() / len(x)
 
     def check_finite(self, validation_elbo: float = 0.0) -> None:
-        """See that the epoch's terms so far are numbers: no checkpoint holds a diverged training.
+        """See that terms and weights are numbers: no checkpoint holds a diverged training.
 
         Raises:
             InputError: naming epoch, step and learning rate.
         """
         steps = self.sums[: self.state.step].isfinite().all(1).tolist()
-        if not all(steps) or not math.isfinite(validation_elbo):
+        whole = math.isfinite(validation_elbo) and bool(self.weights.isfinite().all())
+        if not all(steps) or not whole:
             step = steps.index(False) if False in steps else len(steps) - 1
             raise InputError(
                 f"training diverged in epoch {self.state.epoch + 1}, step {step + 1}, at learning "
-                f"rate {self.learning_rate(step):.3g}: the ELBO is not finite; lower "
-                "train.learning_rate"
+                f"rate {self.learning_rate(step):.3g}: the ELBO or a weight is not finite; "
+                "lower train.learning_rate"
             )
 
     def end_epoch(self) -> None:
@@ -208,9 +215,9 @@ class Training:
             *(state.epoch, self.settings.max_epochs, train[0], validation[0], rate),
         )
 
-    def pack(self) -> tuple[Arrays, dict[str, Any]]:
-        """Everything that the rest of the training depends on."""
-        tensors = {
+    def tensors(self) -> dict[str, Tensor]:
+        """All that the rest of the training depends on, beside `state`."""
+        return {
             "weights": self.weights.detach(),
             "best": self.best,
             "generator": self.generator.get_state(),
@@ -218,20 +225,31 @@ class Training:
             "sums": self.sums,
             **self.optimiser.state[self.weights],
         }
-        return {key: value.cpu().numpy() for key, value in tensors.items()}, vars(self.state)
+
+    def pack(self) -> tuple[Arrays, dict[str, Any]]:
+        """Everything that the rest of the training depends on."""
+        return {key: value.cpu().numpy() for key, value in self.tensors().items()}, vars(self.state)
 
     def unpack(self, arrays: Arrays, state: dict[str, Any]) -> None:
-        """Take up a training from what `pack` gave."""
-        tensors = {key: torch.from_numpy(value.copy()) for key, value in arrays.items()}
-        self.weights.data.copy_(tensors["weights"])
-        self.best.copy_(tensors["best"])
-        self.generator.set_state(tensors["generator"])
-        self.order = tensors["order"].to(self.device)
-        self.sums.copy_(tensors["sums"])
-        self.optimiser.state[self.weights] = {
-            key: tensors[key].to(self.device) for key in ("step", "exp_avg", "exp_avg_sq")
-        }
-        self.state = State(**state)
+        """Take up a training from what `pack` gave.
+
+        Raises:
+            InputError: if it came from another training; this one is then as it was.
+        """
+        own, _ = self.pack()
+        forms = [{key: (x.shape, x.dtype) for key, x in some.items()} for some in (own, arrays)]
+        try:
+            taken = State(**state)
+            whole = state.keys() == vars(self.state).keys() and forms[0] == forms[1]
+            fits = len(taken.history) == taken.epoch and 0 <= taken.step <= self.steps
+        except TypeError:
+            whole = fits = False
+        if not (whole and fits):
+            raise InputError("holds the state of another training")
+        for key, tensor in self.tensors().items():
+            tensor.copy_(torch.from_numpy(arrays[key].copy()))
+        self.generator.set_state(torch.from_numpy(arrays["generator"].copy()))
+        self.state = taken
 
 
 def one_vector(model: VAE) -> nn.Parameter:
