@@ -367,7 +367,7 @@ def test_counts(kind, good, bad):
 
 
 def test_progress_passes_its_items_on(capsys):
-    assert list(cli.progress([1, 2, 3], "work", 3)) == [1, 2, 3]
+    assert list(cli.progress([1, 2, 3], "work", 3, "step")) == [1, 2, 3]
     assert capsys.readouterr() == ("", "")
 
 
