@@ -136,16 +136,20 @@ def read_set(path: Path) -> ImageSet:
     arrays, about = read_tensors(path, "split")
     try:
         images, labels, index = arrays["images"], arrays["labels"], arrays["index"]
-        binary = arrays.get("binary")
-        count = len(images)
-        fits = (
-            images.shape == (count, 28, 28)
-            and labels.shape == index.shape == (count,)
-            and images.dtype == labels.dtype == np.uint8
-            and (binary is None or (binary.shape == images.shape and binary.dtype == np.uint8))
-        )
     except KeyError as error:
         raise InputError(f"{path}: holds no {error}; run the split stage again") from None
+    binary = arrays.get("binary")
+    count = images.shape[:1]
+    fits = (
+        images.shape == (*count, 28, 28)
+        and labels.shape == index.shape == count
+        and images.dtype == labels.dtype == np.uint8
+        and (binary is None or (binary.shape == images.shape and binary.dtype == np.uint8))
+        and isinstance(about.get("seed"), int)
+        and "name" in about
+    )
     if not fits:
-        raise InputError(f"{path}: holds arrays of other shapes; run the split stage again")
+        raise InputError(
+            f"{path}: holds arrays of other shapes, or no description; run the split stage again"
+        )
     return ImageSet(images, labels, index, binary, about)
