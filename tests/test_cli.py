@@ -330,7 +330,13 @@ def test_a_log_that_cannot_be_written_is_one_line(parser, tmp_path):
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(InputError("x"), 1), (OSError(28, "No space left on device"), 1), (KeyboardInterrupt(), 130)],
+    [
+        (InputError("x"), 1),
+        (OSError(28, "No space left on device"), 1),
+        (MemoryError("Unable to allocate 8.00 EiB"), 1),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1),
+        (KeyboardInterrupt(), 130),
+    ],
 )
 def test_exit_codes(parser, error, code):
     def stage(_: Namespace) -> None:
@@ -344,11 +350,14 @@ def test_exit_codes(parser, error, code):
 
 def test_a_mistake_in_the_code_keeps_its_traceback(parser):
     """Only what the user can mend is told in one line."""
+    errors = iter((ZeroDivisionError(), RuntimeError("shapes do not fit")))
 
     def stage(_: Namespace) -> None:
-        raise ZeroDivisionError
+        raise next(errors)
 
     with pytest.raises(ZeroDivisionError):
+        captured(lambda: cli.run(stage, parser), "stage.py")
+    with pytest.raises(RuntimeError):
         captured(lambda: cli.run(stage, parser), "stage.py")
 
 
@@ -356,7 +365,7 @@ def test_a_mistake_in_the_code_keeps_its_traceback(parser):
     ("kind", "good", "bad"),
     [
         (cli.natural, {"0": 0, "7": 7}, ["-1", "1.0", "x", ""]),
-        (cli.positive, {"1": 1, "20": 20}, ["0", "-3", "2.5", "x"]),
+        (cli.positive, {"1": 1, "20": 20}, ["0", "-3", "2.5", "x", "1000001", "9" * 5000]),
     ],
 )
 def test_counts(kind, good, bad):

@@ -497,6 +497,12 @@ def test_other_schemes(tmp_path, monkeypatch, mirror):
         sources.download(Data(), BUNDLED, tmp_path)
 
 
+def test_the_home_of_nobody_is_a_folder_that_is_not_there(tmp_path, small):
+    mirror = "~nobody-of-this-name/x"
+    with pytest.raises(InputError, match=f"{mirror}/{FIRST}.gz: no such file"):
+        sources.download(data(small, mirror=mirror), NOWHERE, tmp_path / "raw")
+
+
 def test_a_password_is_used_and_not_told(tmp_path, small, server, caplog):
     serve(server, small)
     server.answers[f"/{LAST}.gz"] = [send(b"", 403)]

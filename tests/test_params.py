@@ -224,6 +224,81 @@ def test_all_mistakes_are_told_in_one_line():
     assert all(name in message for name in ("train.patience", "train.x", "runs.seeds"))
 
 
+def deep(levels: int) -> list[Any]:
+    """A list in a list in a list."""
+    value: list[Any] = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("a\rb", 1),
+        ("a\u2028b", 1),
+        ("\x1b[2J", 1),
+        ("\ud800", 1),
+        (True, 1),
+        (("a", "b"), 1),
+        ("mirror", deep(100_000)),
+        ("mirror", {"a": deep(500)}),
+        ("mirror", 16**5000),
+        ("mirror", "a b" * 10_000),
+        ("mirror", "\ud800"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_one_line_whatever_stands_there(key, value):
+    message = complaint({"data": {key: value}})
+    assert message.isprintable()
+    assert len(message) < 300
+
+
+def test_long_lists_are_checked_at_once():
+    assert len(check({"runs": {"seeds": list(range(100_000))}}).runs.seeds) == 100_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "- 1", "text", "data:", "data: 3", "yes: {a: 1}", "data: {yes: 1}", "data: {"),
+        *("!!bool x", "!!timestamp x", "!!int x", "data: {name: ._}", "data: 2020-13-45"),
+        *(
+            "[" * 5000,
+            f"data: {'9' * 5000}",
+            f"data: 0x{'f' * 5000}",
+            "? [a]\n: b",
+            "data: 1\n---\n",
+        ),
+        *("data: &a {name: *a}", "!!set {data}", "!!python/object/apply:os.getcwd []"),
+        *("a\u2028b: 1", '"\\e[2J": 1', '"\\0": 1', "__use_yte__: true", "data: \0"),
+    ],
+    ids=lambda text: repr(text[:20]),
+)
+def test_text_that_holds_no_parameters_is_told_in_one_line(text):
+    with pytest.raises(ValueError, match=r"^params\.yaml") as caught:
+        params.check_text(text)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("spelling", "ours", "theirs"),
+    [("0100", "64", "100"), ("1:30", "90", "'1:30'"), ("0o14", "'0o14'", "12")],
+)
+def test_what_the_engines_read_differently_is_named(spelling, ours, theirs):
+    for key, old in (("hidden", "500"), ("mirror", "none")):
+        text = params.as_yaml().replace(f"{key}: {old}", f"{key}: {spelling}")
+        message = ""
+        try:
+            params.check_text(text)
+        except ValueError as error:
+            message = str(error)
+        assert f".{key} is " in message
+        if ours.startswith("'") == (key == "mirror"):  # of the right type to Snakemake
+            assert f"is {ours} to Snakemake and {theirs} to DVC" in message
+
+
 @pytest.mark.parametrize("text", ["1e-3", "1E5", "010x", "1_000.5"])
 def test_numbers_that_yaml_reads_as_text_get_advice(text):
     """YAML 1.1, as Snakemake reads it, takes 1e-3 for text; YAML 1.2, as DVC does, for a number."""

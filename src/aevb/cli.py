@@ -87,9 +87,9 @@ def natural(text: str) -> int:
 
 
 def positive(text: str) -> int:
-    """An integer of at least 1, for argparse."""
+    """An integer of at least 1 and at most a million, for argparse."""
     number = natural(text)
-    if number < 1:
+    if not 1 <= number <= 10**6:
         raise ValueError(text)
     return number
 
@@ -104,6 +104,11 @@ def run(stage: Callable[[Namespace], None], arguments: Parser) -> None:
         stage(parsed)
     except (InputError, OSError) as error:
         log.error("%s: error: %s", name, " ".join(str(error).split()))
+        sys.exit(1)
+    except (MemoryError, RuntimeError) as error:  # torch has no type of its own for it on the CPU
+        if "allocate" not in str(error):
+            raise
+        log.error("%s: error: not enough memory: %s", name, " ".join(str(error).split()))
         sys.exit(1)
     except KeyboardInterrupt:
         log.error("%s: stopped at the keyboard", name)

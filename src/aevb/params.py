@@ -9,8 +9,10 @@ work starts, the shipped params.yaml with its comments and the JSON schema for e
 """
 
 import json
+import reprlib
 import shlex
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,7 +24,7 @@ Precision = Literal["float32", "bfloat16", "auto"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, le=10**6)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
@@ -89,7 +91,9 @@ class Train(Section):
     device: Device = Field(
         "auto", description="cpu, cuda, mps, or auto: cuda where there is one, else cpu"
     )
-    threads: Positive = Field(1, description="CPU threads; another number gives other rounding")
+    threads: int = Field(
+        1, ge=1, le=1024, description="CPU threads; another number gives other rounding"
+    )
 
 
 class Evaluate(Section):
@@ -136,6 +140,21 @@ class Params(Section):
     runs: Runs = Runs()
 
 
+def one_line(text: str) -> str:
+    """Text without line ends or what else would move the cursor of a terminal."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def shown(value: Any) -> str:
+    """A value as Python writes it, cut where it is long or deep."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = 80
+    try:
+        return short.repr(value)
+    except ValueError:  # Python writes no integer of more than 4300 digits
+        return "a very long number"
+
+
 def problems(error: ValidationError) -> str:
     """Pydantic's findings in one line: `train.learning_rate is '1e-3' (text): …`."""
     lines = []
@@ -147,18 +166,18 @@ def problems(error: ValidationError) -> str:
             lines.append(f"{where} is missing")
         else:
             value = item["input"]
-            text = f"{value!r} (text)" if isinstance(value, str) else f"{value!r}"
+            text = f"{shown(value)} (text)" if isinstance(value, str) else shown(value)
             hint = ""
             if isinstance(value, str) and item["type"] in ("float_type", "int_type"):
                 hint = "; write numbers plainly, as 0.001"
             message = item["msg"][max(item["msg"].find("should"), 0) :]
             lines.append(f"{where} is {text} and {message}{hint}")
-    return "; ".join(line.replace("\n", " ") for line in lines)
+    return one_line("; ".join(lines))
 
 
 def duplicates(values: list[int]) -> list[int]:
     """The values that stand more than once in a list."""
-    return sorted({value for value in values if values.count(value) > 1})
+    return sorted(value for value, count in Counter(values).items() if count > 1)
 
 
 def check(params: Any, where: str = "params.yaml") -> Params:
@@ -188,25 +207,32 @@ def check(params: Any, where: str = "params.yaml") -> Params:
 
 
 def check_text(text: str, where: str = "params.yaml") -> None:
-    """See that Snakemake, which reads YAML 1.1, and DVC, which reads 1.2, find the same values.
+    """See that a file is right as it stands and that Snakemake and DVC find the same values.
+
+    Snakemake reads YAML 1.1, DVC reads 1.2.
 
     Raises:
-        ValueError: in one line, if they do not, as for 0100, which is 64 in YAML 1.1.
+        ValueError: in one line, also for 0100, which is 64 in YAML 1.1.
     """
     import yaml
     from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
 
     try:
         ours, theirs = yaml.safe_load(text), YAML(typ="safe", pure=True).load(text)
-    except (yaml.YAMLError, YAMLError) as error:
-        raise ValueError(f"{where}: {' '.join(str(error).split())}") from None
+    except Exception as error:  # KeyError for `!!bool x`, RecursionError for deep nesting …
+        reason = " ".join(one_line(str(error)).split())
+        raise ValueError(f"{where}: cannot be read as YAML ({reason})") from None
+    check(ours, where)
     for name, section in ours.items():
         for key, value in section.items():
-            if value != theirs[name][key]:
+            try:
+                other = theirs[name][key]
+            except (KeyError, TypeError):
+                other = None
+            if (type(value), value) != (type(other), other):
                 raise ValueError(
-                    f"{where}: {name}.{key} is {value!r} to Snakemake and "
-                    f"{theirs[name][key]!r} to DVC; write numbers plainly, as 0.001"
+                    f"{where}: {name}.{key} is {shown(value)} to Snakemake and "
+                    f"{shown(other)} to DVC; write numbers plainly, as 0.001"
                 )
 
 
@@ -248,15 +274,11 @@ def main(words: list[str]) -> int:
         case ["schema"]:
             print(as_schema(), end="")
         case ["check", *paths] if len(paths) <= 1:
-            import yaml
-
             path = Path(paths[0] if paths else "params.yaml")
             try:
-                text = path.read_text(encoding="utf-8")
-                check(yaml.safe_load(text), str(path))
-                check_text(text, str(path))
-            except (OSError, ValueError, yaml.YAMLError) as error:
-                print(f"params: error: {' '.join(str(error).split())}", file=sys.stderr)
+                check_text(path.read_text(encoding="utf-8"), str(path))
+            except (OSError, ValueError) as error:
+                print(f"params: error: {one_line(str(error))}", file=sys.stderr)
                 return 1
         case _:
             print(__doc__, file=sys.stderr)

@@ -26,7 +26,7 @@ from aevb import cli
 from aevb.data import DATASET_FILE, RAW_FILES, check_pair, parse_idx
 from aevb.errors import InputError
 from aevb.files import write_bytes, write_json
-from aevb.params import Data
+from aevb.params import Data, one_line
 
 MIRROR_VARIABLE = "AEVB_MIRROR"
 MNIST_SHA256 = {  # of the unpacked files
@@ -121,7 +121,8 @@ def _in_mirror(mirror: str, file: str) -> list[Place]:
         if scheme[1].lower() not in ("http", "https"):
             raise InputError(f"mirror {_line(mirror)}: should be a folder, http:// or https://")
         return [f"{mirror.rstrip('/')}/{file}.gz"]
-    both: list[Place] = [Path(mirror).expanduser() / name for name in (f"{file}.gz", file)]
+    folder = Path(os.path.expanduser(mirror))  # unlike Path's own, it leaves ~nobody as it is
+    both: list[Place] = [folder / name for name in (f"{file}.gz", file)]
     return [place for place in both if os.path.exists(place)] or both[:1]
 
 
@@ -246,8 +247,7 @@ def _get(url: str) -> bytes:
 
 def _line(text: str) -> str:
     """Text as it may stand in a log: no user name or password, nothing that moves the cursor."""
-    text = re.sub(r"//[^/@\s]*@", "//", text)
-    return "".join(letter if letter.isprintable() else " " for letter in text)
+    return one_line(re.sub(r"//[^/@\s]*@", "//", text))
 
 
 def _reason(error: BaseException) -> str:
