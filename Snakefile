@@ -5,9 +5,6 @@
 #                    (one of each for every latent dimension and seed in params.yaml)
 
 
-configfile: "params.yaml"
-
-
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/model.smk"

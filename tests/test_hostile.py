@@ -5,6 +5,7 @@ Thousands of generated cases, the same ones in every run.
 
 import importlib
 import io
+import re
 import shlex
 from argparse import Namespace
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pytest
 import yaml
 from dvc.parsing.interpolate import to_str
 from dvc.utils.serialize import parse_yaml
@@ -23,8 +25,10 @@ from snakemake.common.configfile import load_configfile
 from aevb import cli, params, sources
 from aevb.errors import InputError
 from aevb.params import Params, Section, flags
+from graph import copy_tree, run
 from test_cli import STAGES, captured, command
 from test_params import FIELDS, SECTIONS, fields, one
+from test_pipeline import everything
 
 DEFAULTS: dict[str, Any] = Params().model_dump()
 STAGE_OF = {section: stage for stage, sections in STAGES.items() for section in sections}
@@ -359,3 +363,55 @@ def test_any_command_line_is_read_or_refused_in_one_line(line):
     if "-h" in given:
         given.append("--help")
     read(stage, *given)
+
+
+# The engines themselves.
+
+
+def other(section: str, **entries: Any) -> str:
+    """params.yaml with other entries in one section."""
+    return yaml.safe_dump({**DEFAULTS, section: {**DEFAULTS[section], **entries}})
+
+
+HOSTILE = {
+    "a value": other("data", mirror="; touch canary"),
+    "a substitution": other("data", mirror="$(touch canary)"),
+    "backticks in a list": other("data", sha256=["`touch canary`"] * 4),
+    "a flag": other("data", mirror="--output=canary"),
+    "a flag in a list": other("data", sha256=["--output=canary"] * 4),
+    "a quote": other("data", mirror="'; touch canary; '"),
+    "two lines": other("data", mirror="x\ntouch canary"),
+    "a wildcard": other("data", mirror="{log}"),
+    "a key": other("data", **{"x; touch canary #": 1}),
+    "a key with a substitution": other("train", **{"$(touch canary)": 1}),
+    "a mapping": other("data", mirror={"; touch canary #": 1}),
+    "a section of text": yaml.safe_dump({**DEFAULTS, "data": "; touch canary #"}),
+    "another section": yaml.safe_dump({**DEFAULTS, "; touch canary": {"x": 1}}),
+    "k": other("runs", latent_dims=["3; touch canary"]),
+    "a seed": other("runs", seeds=["$(touch canary)"]),
+    "k as a path": other("runs", latent_dims=["../canary"]),
+    "a number": other("model", hidden=10**30),
+    "octal": params.as_yaml().replace("hidden: 500", "hidden: 0500"),
+    "an object": params.as_yaml() + "\nx: !!python/object/apply:os.system [touch canary]\n",
+    "a template": params.as_yaml()
+    + '\n__use_yte__: true\nx: ?__import__("os").system("touch canary")\n',
+}
+
+
+@pytest.mark.slow
+def test_the_engines_refuse_before_anything_runs(tmp_path):
+    """Snakemake at once; DVC after `make check`, which `make repro` begins with.
+
+    A plain `dvc repro` puts keys, a section that is text, and what stands in `runs` into its
+    commands as they are, without quotes.
+    """
+    tree = copy_tree(tmp_path / "tree")
+    for name, text in HOSTILE.items():
+        (tree / "params.yaml").write_text(text, encoding="utf-8")
+        before = everything(tree)
+        (line,) = run("python src/aevb/params.py check", tree, code=1).splitlines()
+        assert line.startswith("params: error: params.yaml"), name
+        output = run("snakemake --cores 1 download", tree, code=1)
+        assert len(re.findall(r"^params\.yaml", output, re.MULTILINE)) == 1, output
+        assert "Traceback (most recent call last)" not in output, name
+        assert everything(tree) == before, name

@@ -21,8 +21,17 @@ wildcard_constraints:
 
 
 try:
-    params.check(config)
+    # Before Snakemake reads it: it runs the Python code in a file that says `__use_yte__`.
     params.check_text(Path("params.yaml").read_text(encoding="utf-8"))
+except (OSError, ValueError) as error:
+    raise WorkflowError(str(error)) from None
+
+
+configfile: "params.yaml"
+
+
+try:
+    params.check(config)  # with what --config and --configfile put over it
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 
