@@ -431,6 +431,7 @@ ANY_FILE: dict[str, Callable[[Path], Any]] = {
     "a zip": lambda path: path.write_bytes(b"PK\x03\x04" + bytes(500)),
     "a page": lambda path: path.write_text("<!doctype html><title>404</title>"),
     "newer format": test_resume.newer,
+    "a bit flipped": lambda path: test_resume.flipped(path, -100),
     "another kind": lambda path: write_tensors(path, "checkpoint", {"x": np.zeros(2)}, {}),
 }
 BAD_MODELS = {

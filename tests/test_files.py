@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save
 
 from aevb.errors import InputError
 from aevb.files import (
@@ -178,7 +180,8 @@ def test_tensors_say_all_in_one_metadata_key(tmp_path):
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     assert list(header["__metadata__"]) == ["aevb"]
     about = json.loads(header["__metadata__"]["aevb"])
-    assert about == {**ABOUT, "kind": "model", "format": 1}
+    assert len(about.pop("sha256")) == 64
+    assert about == {**ABOUT, "kind": "model", "format": 2}
     assert list(about) == sorted(about)
 
 
@@ -195,7 +198,9 @@ def tensor_file(path: Path, metadata: object) -> Path:
 @pytest.mark.parametrize(
     ("metadata", "words"),
     [
-        ({"aevb": '{"kind": "model", "format": 2}'}, "format 2"),
+        ({"aevb": '{"kind": "model", "format": 3}'}, "format 3"),
+        ({"aevb": '{"kind": "model", "format": 1}'}, "format 1"),
+        ({"aevb": '{"kind": "model", "format": 2}'}, "checksum"),
         ({"aevb": '{"kind": "model"}'}, "format None"),
         ({"aevb": '{"kind": "split", "format": 1}'}, "is a split file"),
         ({"aevb": '{"format": 1}'}, "and is not"),
@@ -230,6 +235,45 @@ def test_torn_tensors_are_refused_wherever_they_end(tmp_path):
     refused(read_tensors, path, "model")
     path.write_bytes(content)
     read_tensors(path, "model")
+
+
+def test_a_flipped_bit_is_refused_wherever_it_is(tmp_path):
+    """But for those of JSON that say the same, as the E in \\u00E9."""
+    path = tmp_path / "file"
+    write_tensors(path, "model", ARRAYS, ABOUT)
+    content = path.read_bytes()
+    harmless = []
+    for bit in range(8 * len(content)):
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        try:
+            arrays, about = read_tensors(path, "model")
+        except InputError:
+            refused(read_tensors, path, "model")
+        else:
+            harmless.append(bit)
+            assert about == ABOUT
+            assert all(array.tobytes() == ARRAYS[name].tobytes() for name, array in arrays.items())
+    assert len(harmless) < 8
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {**ARRAYS, "b": ARRAYS["b"].reshape(3, 2)},
+        {**ARRAYS, "b": ARRAYS["b"].view(np.uint64)},
+        {"a": ARRAYS["a"], "c": ARRAYS["b"], "empty": ARRAYS["empty"]},
+        {"a": ARRAYS["a"], "b": ARRAYS["b"]},
+    ],
+    ids=["shape", "type", "name", "without an array"],
+)
+def test_the_checksum_is_of_more_than_the_bytes(tmp_path, arrays):
+    write_tensors(tmp_path / "file", "model", ARRAYS, ABOUT)
+    with safe_open(tmp_path / "file", framework="numpy") as file:
+        metadata = file.metadata()
+    (tmp_path / "other").write_bytes(save(arrays, metadata=metadata))
+    assert "checksum" in refused(read_tensors, tmp_path / "other", "model")
 
 
 READERS = pytest.mark.parametrize(

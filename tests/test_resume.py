@@ -458,8 +458,8 @@ def rewrite(path: Path, arrays: dict[str, Any] | None = None, **about: Any) -> N
 def newer(path: Path) -> None:
     """Say that a file is of the next format; the two numbers have the same length."""
     content = path.read_bytes()
-    assert content.count(b'\\"format\\": 1') == 1
-    path.write_bytes(content.replace(b'\\"format\\": 1', b'\\"format\\": 2'))
+    assert content.count(b'\\"format\\": 2') == 1
+    path.write_bytes(content.replace(b'\\"format\\": 2', b'\\"format\\": 3'))
 
 
 def torn(share: float) -> Callable[[Path], None]:
@@ -475,6 +475,13 @@ def with_arrays(**arrays: Any) -> Callable[[Path], None]:
 def with_state(**about: Any) -> Callable[[Path], None]:
     """Give a checkpoint another state."""
     return lambda path: rewrite(path, **about)
+
+
+def flipped(path: Path, bit: int) -> None:
+    """Turn one bit of a file; a negative number counts from its end."""
+    content = bytearray(path.read_bytes())
+    content[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(content)
 
 
 UNUSABLE: dict[str, Callable[[Path], Any]] = {
@@ -494,6 +501,8 @@ UNUSABLE: dict[str, Callable[[Path], Any]] = {
     "outside the epoch": with_state(step=31),
     "another key": with_state(key="0" * 32),
     "newer format": newer,
+    "a bit of a weight": lambda path: flipped(path, -100),
+    "a bit of the last byte": lambda path: flipped(path, -1),
 }  # fmt: skip
 
 
@@ -503,6 +512,24 @@ def test_an_unusable_checkpoint_is_refused(how, sets, stopped, undisturbed):
     UNUSABLE[how](path)
     refused(train(sets, stopped, *SHORT), path)
     assert results(stopped) == undisturbed(*SHORT)
+
+
+def test_no_flipped_bit_gets_into_a_training(stopped, caplog):
+    (path,) = (stopped / "checkpoints").iterdir()
+    content, chance = path.read_bytes(), random.Random(0)
+    checkpoint = Checkpoint(path.parent, path.stem, 0)
+    assert checkpoint.load() is not None
+    bits = [chance.randrange(8 * len(content)) for _ in range(50)]
+    header = 8 * (8 + int.from_bytes(content[:8], "little"))
+    for bit in [*bits, *(chance.randrange(header) for _ in range(50))]:
+        flipped(path, bit)
+        caplog.clear()
+        assert checkpoint.load() is None, bit
+        (line,) = caplog.messages
+        assert "afresh" in line
+        assert line.isprintable()
+        path.write_bytes(content)
+    assert checkpoint.load() is not None
 
 
 def refused(outcome: Outcome, path: Path) -> None:

@@ -1,11 +1,13 @@
 """How results are written and read: atomically, with the same bytes for the same content.
 
 Tensors are safetensors (never pickle) with one metadata key, `aevb`, that holds JSON: what the
-file is (`kind`), the version of its format and all that is needed to use it alone. safetensors
-writes several keys in random order, one key in one order.
+file is (`kind`), the version of its format, all that is needed to use it alone, and the checksum
+of it all, since safetensors has none. safetensors writes several keys in random order, one key in
+one order.
 """
 
 import csv
+import hashlib
 import json
 import os
 import secrets
@@ -22,7 +24,7 @@ from safetensors.numpy import save
 
 from aevb.errors import InputError
 
-FORMAT = 1
+FORMAT = 2
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -112,16 +114,27 @@ def read_csv(path: Path) -> list[dict[str, float]]:
 
 def write_tensors(path: Path, kind: str, arrays: Arrays, about: Mapping[str, Any]) -> None:
     """Write arrays with `about` (JSON values) as the one metadata key, `aevb`."""
-    text = json.dumps({**about, "kind": kind, "format": FORMAT}, sort_keys=True)
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    described = {**about, "kind": kind, "format": FORMAT}
+    text = json.dumps({**described, "sha256": _digest(contiguous, described)}, sort_keys=True)
     write_bytes(path, save(contiguous, metadata={"aevb": text}))
+
+
+def _digest(arrays: Arrays, about: Mapping[str, Any]) -> str:
+    """SHA-256 of everything that a file says."""
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(json.dumps([name, array.dtype.str, array.shape]).encode())
+        digest.update(array.data)
+    return digest.hexdigest()
 
 
 def read_tensors(path: Path, kind: str) -> tuple[Arrays, dict[str, Any]]:
     """Read the arrays and the metadata that `write_tensors` wrote.
 
     Raises:
-        InputError: if the file is missing, torn, of another kind or made by a newer version.
+        InputError: if the file is missing, torn, of another kind or version, or if a bit of it has
+            changed since.
     """
 
     def content() -> tuple[Arrays, dict[str, Any]]:
@@ -143,6 +156,8 @@ def read_tensors(path: Path, kind: str) -> tuple[Arrays, dict[str, Any]]:
             f"{path}: written in format {about.get('format')}, this version reads {FORMAT}; "
             "update the code or make the file again"
         )
+    if about.pop("sha256", None) != _digest(arrays, about):
+        raise InputError(f"{path}: damaged, its checksum is another; make it again")
     return arrays, {key: about[key] for key in about if key not in ("kind", "format")}
 
 
