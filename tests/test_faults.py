@@ -8,6 +8,7 @@ The stages run in this process, the engines as processes of their own.
 import contextlib
 import errno
 import fcntl
+import hashlib
 import io
 import os
 import pickle
@@ -18,6 +19,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ import torch
 import test_cli
 import test_resume
 from aevb.checkpoints import exclusive
+from aevb.data import RAW_FILES
 from aevb.errors import InputError
 from aevb.files import read_tensors, write_tensors
 from conftest import ROOT, write_raw
@@ -285,6 +288,46 @@ def test_trainings_of_different_models_run_side_by_side(sets, tmp_path):
         assert outcome.code == 0, outcome.error
 
 
+@pytest.mark.parametrize("stage", ["download", "split", *READERS, "compare"])
+def test_two_at_once_leave_the_bytes_of_one(stage, whole, tmp_path):
+    """Stages without a lock: both end well, and what they write is whole at every moment."""
+
+    def words(output: Path) -> list[str]:
+        if stage == "download":
+            digests = [
+                hashlib.sha256((whole / "raw" / name).read_bytes()).hexdigest()
+                for name in RAW_FILES
+            ]
+            mirror = ["--bundled", str(whole / "none"), "--mirror", str(whole / "raw")]
+            return [*mirror, "--sha256", *digests, "--output", str(output)]
+        return command(stage, whole, output)
+
+    alone, both = tmp_path / "alone", tmp_path / "both"
+    outcome = test_cli.run(stage, *words(alone))
+    assert outcome.code == 0, outcome.error
+    expected = files(alone)
+    script = [sys.executable, str(ROOT / "src" / f"{stage}.py"), *words(both)]
+    with (
+        running(script, tmp_path, tmp_path / "log") as one,
+        running(script, tmp_path, tmp_path / "log") as other,
+    ):
+        while None in (one.poll(), other.poll()):
+            for path, content in visible(both).items():
+                assert content == expected[path], path
+            time.sleep(0.001)
+        assert (one.returncode, other.returncode) == (0, 0), (tmp_path / "log").read_text()
+    assert files(both) == expected
+
+
+def visible(folder: Path) -> dict[str, bytes]:
+    """Every file in a folder that is no temporary one, with its bytes; one may go meanwhile."""
+    found = {}
+    for path in folder.rglob("[!.]*"):
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+            found[path.relative_to(folder).as_posix()] = path.read_bytes()
+    return found
+
+
 def test_the_lock_is_held_by_one_and_left_by_all(tmp_path):
     path = tmp_path / "new" / "file"
     for _ in range(2):
@@ -510,6 +553,38 @@ def test_a_bad_set_is_refused(stage, how, damaged, tmp_path):
 def test_a_bad_training_set_is_refused(name, how, damaged, tmp_path):
     ANY_FILE[how](damaged / "split" / name)
     refused("train", damaged, damaged / "split" / name, tmp_path / "output")
+
+
+def first(count: int, path: Path) -> None:
+    """Leave the first images of a set."""
+    arrays, about = read_tensors(path, "split")
+    write_tensors(path, "split", {name: array[:count] for name, array in arrays.items()}, about)
+
+
+@pytest.mark.parametrize("treatment", ["dynamic", "fixed", "gray"])
+@pytest.mark.parametrize("sizes", [(0, 100), (0, 0), (1, 100), (1, 0), (1, 1), (50, 1), (50, 0)])
+def test_a_training_of_few_images(sizes, treatment, damaged, tmp_path):
+    """Fewer than a batch, one, none."""
+    for name, size in zip(("train", "validation"), sizes, strict=True):
+        first(size, damaged / "split" / name)
+    output = tmp_path / "output"
+    outcome = run_stage("train", damaged, output, "--treatment", treatment)
+    if sizes[0]:
+        assert outcome.code == 0, outcome.error
+        assert {path.name for path in output.iterdir()} >= {"model"}
+        return
+    line = the_error(outcome, 1)
+    assert f"{damaged / 'split' / 'train'}: a training set without images" in line
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("size", [0, 1])
+@pytest.mark.parametrize("stage", ["evaluate", "reconstruct"])
+def test_a_test_set_of_few_images(stage, size, damaged, tmp_path):
+    first(size, damaged / "split" / "test")
+    line = the_error(run_stage(stage, damaged, tmp_path / "output"), 1)
+    assert "test set has" in line
+    assert not (tmp_path / "output").exists()
 
 
 # Never unpickled.
