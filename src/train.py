@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from aevb import bounds, cli, data, devices, files, likelihoods, model, noise, training
+from aevb import bounds, cli, data, devices, files, gradients, likelihoods, model, noise, training
 from aevb.checkpoints import Checkpoint, Interrupted, exclusive, run_key
 from aevb.devices import repeatable, resolve_device, resolve_precision
 from aevb.errors import InputError
@@ -30,7 +30,7 @@ def arguments() -> cli.Parser:
     add("--latent_dim", type=cli.positive, required=True, help="k, the dimensions of z")
     add("--seed", type=cli.natural, default=0, help="of initial weights, batches and noise")
     add("--checkpoints", type=Path, default=Path("checkpoints"), help="folder for the checkpoint")
-    add("--checkpoint_seconds", type=float, default=30.0, help="time between checkpoints")
+    add("--checkpoint_seconds", type=cli.seconds, default=30.0, help="time between checkpoints")
     return parser
 
 
@@ -41,6 +41,8 @@ def main(args: Namespace) -> None:
     device = resolve_device(settings.device)
     precision = resolve_precision(settings.precision, device)
     train, validation = data.read_set(args.train), data.read_set(args.validation)
+    if not len(train):
+        raise InputError(f"{args.train}: a training set without images; run the split stage again")
 
     about = {
         **architecture.model_dump(),
@@ -87,7 +89,7 @@ def main(args: Namespace) -> None:
 
 def content(args: Namespace) -> list[str]:
     """Hashes of the images and of the code that a training's bytes depend on."""
-    modules = (bounds, data, devices, files, likelihoods, model, noise, training)
+    modules = (bounds, data, devices, files, gradients, likelihoods, model, noise, training)
     code = [__file__, *(str(module.__file__) for module in modules)]
     paths = [args.train, args.validation, *map(Path, code)]
     return [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]

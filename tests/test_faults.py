@@ -491,9 +491,9 @@ BAD_MODELS = {
     "unknown treatment": edited("model", treatment="colour"),
     "no treatment": edited("model", treatment=None),
     "no seed": edited("model", seed=None),
-    "a weight missing": edited("model", {"encoder.mu.bias": None}),
+    "a weight missing": edited("model", {"encoder.output.bias": None}),
     "a weight too many": edited("model", {"encoder.more.bias": np.zeros(2, np.float32)}),
-    "another shape": edited("model", {"encoder.mu.bias": np.zeros(3, np.float32)}),
+    "another shape": edited("model", {"encoder.output.bias": np.zeros(3, np.float32)}),
     "nan": with_value(np.nan),
     "infinite": with_value(-np.inf),
 }

@@ -18,6 +18,7 @@ from aevb.bounds import bound_terms, elbo
 from aevb.checkpoints import Checkpoint, Interrupted
 from aevb.data import ImageSet, fixed_draw, observations
 from aevb.errors import InputError
+from aevb.gradients import bernoulli_gradient
 from aevb.likelihoods import LIKELIHOODS
 from aevb.model import VAE
 from aevb.params import Train
@@ -98,8 +99,7 @@ def test_learning_rate(decay, expected):
 def reference_terms(w: dict[str, Tensor], x: Tensor, eps: Tensor, likelihood: str):
     """Equation 10 and appendices B and C, written out: log p(x|z) [R, B] and KL [B]."""
     h = torch.tanh(x @ w["encoder.hidden.weight"].T + w["encoder.hidden.bias"])
-    mu = h @ w["encoder.mu.weight"].T + w["encoder.mu.bias"]
-    log_var = h @ w["encoder.log_var.weight"].T + w["encoder.log_var.bias"]
+    mu, log_var = (h @ w["encoder.output.weight"].T + w["encoder.output.bias"]).chunk(2, -1)
     z = mu + torch.sqrt(torch.exp(log_var)) * eps
     h = torch.tanh(z @ w["decoder.hidden.weight"].T + w["decoder.hidden.bias"])
     raw = h @ w["decoder.output.weight"].T + w["decoder.output.bias"]
@@ -179,7 +179,7 @@ def test_steps_are_adam_on_the_elbo(small_sets, likelihood, treatment, mc_sample
 def test_gradients_match_finite_differences(small_sets, likelihood):
     """The slope of the bound along a random direction in each weight, differences in float64."""
     vae = VAE(2, 8, likelihood)
-    vae.initialise(torch.Generator().manual_seed(0))
+    vae.initialise(torch.Generator().manual_seed(0), torch.rand(784))
     x = torch.from_numpy(observations(cut(small_sets[1], 6), "gray"))
     eps = torch.randn((3, 6, 2), generator=torch.Generator().manual_seed(1))
     elbo(bound_terms(vae, x, eps)).mean().backward()
@@ -197,6 +197,84 @@ def test_gradients_match_finite_differences(small_sets, likelihood):
             actual = float((slope * direction).sum())
             tolerance = 1e-4 * float(slope.norm())
             assert actual == pytest.approx((values[1] - values[0]) / 2e-4, abs=tolerance), name
+
+
+def written_out(w: dict[str, Tensor], x: Tensor, eps: Tensor, dtype=None) -> list[Tensor]:
+    """Both sums and the gradients of `bernoulli_gradient`, with products in `dtype`."""
+    weights = [value.detach().to(dtype or value.dtype) for value in w.values()]
+    gradients = [torch.full_like(value, torch.nan) for value in w.values()]
+    return [*bernoulli_gradient(weights, gradients, x, eps), *gradients]
+
+
+@pytest.mark.parametrize(("images", "latent_dim"), [(1, 1), (7, 3), (64, 20)])
+@pytest.mark.parametrize("levels", [2, 256])
+def test_the_written_out_gradient_is_that_of_the_formulas(images, latent_dim, levels):
+    """Against autograd through the formulas as they stand, in float64."""
+    torch.manual_seed(images)
+    vae = VAE(latent_dim, 12, "bernoulli").double()
+    w = dict(vae.named_parameters())
+    for value in w.values():
+        value.data.mul_(3)  # far from 0, where tanh and exp are curved
+    x = torch.randint(levels, (images, 784)).double() / (levels - 1)
+    eps = torch.randn(images, latent_dim).double()
+    log_px_given_z, kl = reference_terms(w, x, eps, "bernoulli")
+    (kl - log_px_given_z).mean().backward()
+    expected = [log_px_given_z.sum(), kl.sum(), *(value.grad for value in w.values())]
+    for ours, theirs in zip(written_out(w, x, eps), expected, strict=True):
+        torch.testing.assert_close(ours, theirs.detach(), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_written_out_gradient_is_as_exact_as_autograd(small_sets, precision):
+    """Its distance from the gradient in float64 is that of autograd in the same precision."""
+    run = training(small_sets, precision=precision)
+    x, eps = run.batch(torch.arange(25)), torch.randn(1, 25, 2)
+    run.backward(x, eps)
+    autograd = run.gradient.clone()
+    run.low.copy_(run.weights)
+    bernoulli_gradient(*run.layers, x, eps[0])
+    w = {name: value.detach().double() for name, value in run.model.named_parameters()}
+    _, _, *parts = written_out(w, x.double(), eps[0].double())
+    exact = torch.cat([part.flatten() for part in parts]).float()
+    theirs, ours = ((some - exact).norm() for some in (autograd, run.gradient))
+    assert 0 < ours < 1.2 * theirs
+    assert theirs < exact.norm() * {"float32": 1e-5, "bfloat16": 3e-2}[precision]
+
+
+def test_one_sample_of_a_bernoulli_is_written_out_and_all_else_left_to_autograd(small_sets):
+    for likelihood in LIKELIHOODS:
+        for mc_samples in (1, 2):
+            run = training(small_sets, likelihood=likelihood, mc_samples=mc_samples)
+            called: list[str] = []
+            backward = run.backward
+            run.backward = lambda *some, backward=backward, called=called: (
+                called.append("autograd") or backward(*some)
+            )
+            run.step(torch.arange(25))
+            assert bool(called) == ((likelihood, mc_samples) != ("bernoulli", 1))
+
+
+def test_training_starts_at_the_mean_image(small_sets):
+    run = training(small_sets, learning_rate=1e-9, max_epochs=1)
+    mean = small_sets[0].images[:60].reshape(60, 784).mean(0) / 255
+    x = run.model.mean(torch.zeros(1, 2))[0].detach().numpy()
+    assert np.abs(x - mean).max() < 0.3  # the random weights add to it
+    assert np.corrcoef(x, mean)[0, 1] > 0.95
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU with CUDA")
+def test_a_replayed_step_is_a_step(small_sets):
+    train, validation = small_sets
+    runs = [
+        Training(
+            VAE(2, 8, "bernoulli"), train, validation, Train(max_epochs=2), 0, "cuda", "float32"
+        )
+        for _ in range(2)
+    ]
+    runs[1].graph = None
+    for run in runs:
+        run.run()
+    assert torch.equal(runs[0].weights, runs[1].weights)
 
 
 def test_more_samples_estimate_the_same_bound_with_less_noise(small_sets):
@@ -236,7 +314,7 @@ def test_the_elbo_rises(small_sets):
     run.run()
     curve = history(run)
     for name in ("train_elbo", "validation_elbo"):
-        assert curve[name][-1] > curve[name][0] + 100
+        assert curve[name][-1] > curve[name][0] + 10
     assert (curve["train_kl"] >= 0).all()
     for part in ("train", "validation"):
         np.testing.assert_allclose(
@@ -294,8 +372,8 @@ def overfitted(small_sets) -> tuple[Training, list[dict[str, bytes]]]:
 
 
 def overfitting(small_sets: Sets, **settings) -> Training:
-    settings = {"max_epochs": 40, "learning_rate": 0.1, "decay": 0.0} | settings
-    return training(small_sets, (15, 60), treatment="fixed", **settings)
+    settings = {"max_epochs": 40, "learning_rate": 0.03, "decay": 0.0} | settings
+    return training(small_sets, (15, 60), treatment="fixed", seed=1, **settings)
 
 
 def test_the_best_weights_are_held(small_sets, overfitted):

@@ -157,7 +157,8 @@ class InDouble:
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         h = torch.tanh(self.layer("encoder.hidden", x.double()))
-        return self.layer("encoder.mu", h), self.layer("encoder.log_var", h)
+        mu, log_var = self.layer("encoder.output", h).chunk(2, -1)
+        return mu, log_var
 
     def log_px_given_z(self, x: Tensor, z: Tensor) -> Tensor:
         logits = self.layer("decoder.output", torch.tanh(self.layer("decoder.hidden", z)))
@@ -184,8 +185,8 @@ def trained(request, small_sets: tuple[ImageSet, ...]) -> VAE:
     """A model fitted to a few images, so that its magnitudes are those of trained ones."""
     model = VAE(request.param, 500, "bernoulli")
     random = torch.Generator().manual_seed(0)
-    model.initialise(random)
     x = torch.from_numpy(observations(small_sets[1], "dynamic"))
+    model.initialise(random, x.mean(0))
     optimiser = torch.optim.Adam(model.parameters(), 0.003)
     for _ in range(300):
         eps = torch.randn((1, len(x), request.param), generator=random)
@@ -204,8 +205,7 @@ def test_magnitudes_are_those_of_the_derivation(trained: VAE, small_sets):
     z = mu + torch.exp(log_var / 2) * torch.randn(mu.shape, generator=torch.Generator())
     inputs = {
         trained.encoder.hidden: x,
-        trained.encoder.mu: torch.tanh(trained.encoder.hidden(x)),
-        trained.encoder.log_var: torch.tanh(trained.encoder.hidden(x)),
+        trained.encoder.output: torch.tanh(trained.encoder.hidden(x)),
         trained.decoder.hidden: z,
         trained.decoder.output: torch.tanh(trained.decoder.hidden(z)),
     }

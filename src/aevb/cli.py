@@ -6,6 +6,7 @@ usage, 130 when stopped at the keyboard.
 """
 
 import logging
+import math
 import sys
 from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, Namespace
 from collections.abc import Callable, Iterable
@@ -90,6 +91,14 @@ def positive(text: str) -> int:
     """An integer of at least 1 and at most a million, for argparse."""
     number = natural(text)
     if not 1 <= number <= 10**6:
+        raise ValueError(text)
+    return number
+
+
+def seconds(text: str) -> float:
+    """A time of at least 0 s, for argparse."""
+    number = float(text)
+    if not 0 <= number < math.inf:
         raise ValueError(text)
     return number
 

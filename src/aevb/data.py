@@ -131,8 +131,7 @@ def read_set(path: Path) -> ImageSet:
     """Read a set that the split stage wrote.
 
     Raises:
-        InputError: if the file is missing, torn, foreign or holds arrays of other shapes, or if it
-            is a training set without images; a validation set may be empty.
+        InputError: if the file is missing, torn, foreign or holds arrays of other shapes.
     """
     arrays, about = read_tensors(path, "split")
     try:
@@ -153,6 +152,4 @@ def read_set(path: Path) -> ImageSet:
         raise InputError(
             f"{path}: holds arrays of other shapes, or no description; run the split stage again"
         )
-    if binary is None and not len(images):
-        raise InputError(f"{path}: a training set without images; run the split stage again")
     return ImageSet(images, labels, index, binary, about)

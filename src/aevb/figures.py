@@ -78,6 +78,7 @@ def rows_figure(rows: Sequence[tuple[str, Images]], columns: int, title: str) ->
         )
         axis.set_yticks([30 * row + 13.5 for row in range(len(rows))], [label for label, _ in rows])
         axis.tick_params(length=0)
+        axis.set_anchor("W")  # in the middle, the layout would reserve too little for the labels
     return figure
 
 

@@ -13,15 +13,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import parameters_to_vector
+from torch.optim.adam import adam
 
-from aevb.bounds import bound_terms, elbo
+from aevb.bounds import Terms, bound_terms, elbo
 from aevb.checkpoints import Checkpoint
 from aevb.data import ImageSet, fixed_draw, observations
-from aevb.devices import torch_generator
+from aevb.devices import CudaGraph, torch_generator
 from aevb.errors import InputError
 from aevb.files import Arrays
+from aevb.gradients import bernoulli_gradient
 from aevb.model import VAE
 from aevb.noise import generator
 from aevb.params import Train
@@ -75,17 +77,15 @@ class Training:
         precision: str,
     ) -> None:
         self.settings, self.device, self.precision = settings, device, precision
+        mean_image = torch.from_numpy(train.images.mean(0).flatten() / 255).float()
         # One stream for the initial weights, made on the CPU so that all devices start alike.
-        model.initialise(torch_generator("cpu", "initialise", seed))
+        model.initialise(torch_generator("cpu", "initialise", seed), mean_image)
         self.model = model.to(device)
-        self.weights = one_vector(self.model)
-        self.optimiser = torch.optim.Adam([self.weights], fused=True)
-        # As Adam itself would begin, but from the start, so that `tensors` is always complete.
-        self.optimiser.state[self.weights] = {
-            "step": torch.zeros((), device=device),
-            "exp_avg": torch.zeros_like(self.weights.detach()),
-            "exp_avg_sq": torch.zeros_like(self.weights.detach()),
-        }
+        self.weights, self.gradient = one_vector(self.model)
+        self.adam = Adam(self.weights)
+        # What matrix products see; in float32 the weights themselves.
+        self.low = self.weights.bfloat16() if precision == "bfloat16" else self.weights
+        self.layers = views(self.low, self.model), views(self.gradient, self.model)
         self.generator = torch_generator(device, "train", seed)
         pixels = train.images
         if settings.treatment == "fixed":
@@ -101,8 +101,15 @@ class Training:
         self.steps = math.ceil(len(train) / settings.batch_size)
         self.sums = torch.zeros(self.steps, 2, device=device)
         self.order = torch.arange(len(train), device=device)
-        self.best = self.weights.detach().clone()
+        self.best = self.weights.clone()
         self.state = State()
+        self.graph: CudaGraph | None = None
+        # A smaller last batch is not worth a graph of its own.
+        if device == "cuda" and len(train) >= settings.batch_size:
+            start, _ = self.pack()
+            index = self.order[: settings.batch_size]
+            self.graph = CudaGraph(self.step, index, self.generator)
+            self.unpack(start, vars(State()))
 
     def run(
         self, checkpoint: Checkpoint | None = None, told: Callable[[int], Any] = lambda _: None
@@ -123,8 +130,10 @@ class Training:
                     len(self.pixels), generator=self.generator, device=self.device
                 )
             for index in self.order.split(settings.batch_size)[state.step :]:
-                self.optimiser.param_groups[0]["lr"] = self.learning_rate(state.step)
-                self.sums[state.step] = self.update(self.batch(index))
+                self.adam.rate.fill_(self.learning_rate(state.step))
+                whole = len(index) == settings.batch_size
+                step = self.graph if self.graph is not None and whole else self.step
+                self.sums[state.step] = step(index)
                 state.step += 1
                 if checkpoint is not None and checkpoint.due():
                     self.check_finite()
@@ -132,7 +141,7 @@ class Training:
             self.end_epoch()
             told(state.epoch)
         if self.validation is not None:
-            self.weights.data.copy_(self.best)
+            self.weights.copy_(self.best)
 
     def learning_rate(self, step: int) -> float:
         """The rate of a step in the present epoch."""
@@ -151,16 +160,34 @@ class Training:
             return (draw < pixels).float()
         return pixels.float() / 255
 
+    def step(self, index: Tensor) -> Tensor:
+        """One step on the images of an index; returns the sums of log p(x|z) and of the KL."""
+        return self.update(self.batch(index))
+
     def update(self, x: Tensor) -> Tensor:
         """One step of Adam on a batch; returns the sums of log p(x|z) and of the KL over it."""
         shape = (self.settings.mc_samples, len(x), self.model.latent_dim)
         eps = torch.randn(shape, generator=self.generator, device=self.device)
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            terms = bound_terms(self.model, x, eps)
-        self.optimiser.zero_grad(set_to_none=False)
+        if self.model.likelihood_name == "bernoulli" and self.settings.mc_samples == 1:
+            self.low.copy_(self.weights)
+            log_px_given_z, kl = bernoulli_gradient(*self.layers, x, eps[0])
+        else:
+            log_px_given_z, kl = self.backward(x, eps)
+        self.adam.step(self.weights, self.gradient)
+        return torch.stack((log_px_given_z, kl))
+
+    def backward(self, x: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
+        """What `bernoulli_gradient` does, by autograd, for any model and number of samples."""
+        terms = self.terms(x, eps)
+        self.gradient.zero_()
         (-elbo(terms).mean()).backward()
-        self.optimiser.step()
-        return torch.stack((terms.log_px_given_z.mean(0).sum(), terms.kl.sum())).detach()
+        return terms.log_px_given_z.detach().mean(0).sum(), terms.kl.detach().sum()
+
+    def terms(self, x: Tensor, eps: Tensor) -> Terms:
+        """The bound's terms with matrix products in the training's precision."""
+        low = self.precision == "bfloat16"
+        with torch.autocast(self.device, torch.bfloat16, enabled=low, cache_enabled=False):
+            return bound_terms(self.model, x, eps)
 
     @torch.inference_mode()
     def validate(self) -> tuple[float, float]:
@@ -170,7 +197,7 @@ class Training:
         sums = torch.zeros(2, dtype=torch.float64)
         x, eps = self.validation
         for images, noise in zip(x.split(500), eps.split(500, dim=1), strict=True):
-            terms = bound_terms(self.model, images, noise)
+            terms = self.terms(images, noise)
             sums[0] += terms.log_px_given_z.double().sum().cpu()
             sums[1] += terms.kl.double().sum().cpu()
         return sums[0].item() / len(x), sums[1].item() / len(x)
@@ -209,7 +236,7 @@ class Training:
         state.history.append([state.epoch, rate, *train, *validation])
         if validation[0] > state.best_elbo:
             state.best_elbo, state.best_epoch = validation[0], state.epoch
-            self.best.copy_(self.weights.detach())
+            self.best.copy_(self.weights)
         log.debug(
             "epoch %d of %d: ELBO %.2f (train), %.2f (validation), learning rate %.2g",
             *(state.epoch, self.settings.max_epochs, train[0], validation[0], rate),
@@ -218,12 +245,12 @@ class Training:
     def tensors(self) -> dict[str, Tensor]:
         """All that the rest of the training depends on, beside `state`."""
         return {
-            "weights": self.weights.detach(),
+            "weights": self.weights,
             "best": self.best,
             "generator": self.generator.get_state(),
             "order": self.order,
             "sums": self.sums,
-            **self.optimiser.state[self.weights],
+            **self.adam.state,
         }
 
     def pack(self) -> tuple[Arrays, dict[str, Any]]:
@@ -252,16 +279,52 @@ class Training:
         self.state = taken
 
 
-def one_vector(model: VAE) -> nn.Parameter:
-    """A model's weights in one vector with its gradient; the model's become views of both.
+class Adam:
+    """Kingma & Ba 2015 (arXiv:1412.6980) on one vector, as a single fused pass over it.
 
-    A step of Adam is then one pass over the vector instead of a call for each matrix.
+    The function behind torch.optim.Adam, whose class imports the compiler first, in 2 s.
     """
-    vector = nn.Parameter(parameters_to_vector(model.parameters()).detach())
-    vector.grad = torch.zeros_like(vector)
-    sizes = [parameter.numel() for parameter in model.parameters()]
-    parts = zip(vector.detach().split(sizes), vector.grad.split(sizes), strict=True)
-    for parameter, (weight, gradient) in zip(model.parameters(), parts, strict=True):
-        parameter.data = weight.view_as(parameter)
-        parameter.grad = gradient.view_as(parameter)
-    return vector
+
+    def __init__(self, weights: Tensor) -> None:
+        self.rate = torch.zeros((), device=weights.device)
+        self.state = {
+            "step": torch.zeros((), device=weights.device),
+            "exp_avg": torch.zeros_like(weights),
+            "exp_avg_sq": torch.zeros_like(weights),
+        }
+
+    def step(self, weights: Tensor, gradient: Tensor) -> None:
+        """Move the weights against the gradient, at `rate`."""
+        adam(
+            *([weights], [gradient], [self.state["exp_avg"]], [self.state["exp_avg_sq"]], []),
+            state_steps=[self.state["step"]],
+            lr=self.rate,
+            beta1=0.9,
+            beta2=0.999,
+            eps=1e-8,
+            weight_decay=0,
+            amsgrad=False,
+            maximize=False,
+            fused=True,
+        )
+
+
+def one_vector(model: VAE) -> tuple[Tensor, Tensor]:
+    """A model's weights in one vector, its gradients in another; the model's become their views.
+
+    A step of Adam is then one pass over the vectors instead of a call for each matrix.
+    """
+    weights = parameters_to_vector(model.parameters()).detach()
+    gradient = torch.zeros_like(weights)
+    parts = zip(views(weights, model), views(gradient, model), strict=True)
+    for parameter, (weight, slope) in zip(model.parameters(), parts, strict=True):
+        parameter.data = weight
+        parameter.grad = slope
+    return weights, gradient
+
+
+def views(vector: Tensor, model: VAE) -> list[Tensor]:
+    """A vector of all weights as one tensor for each of the model's."""
+    parameters = list(model.parameters())
+    parts = vector.split([parameter.numel() for parameter in parameters])
+    return [part.view_as(parameter) for part, parameter in zip(parts, parameters, strict=True)]

@@ -60,7 +60,7 @@ def numerics_tolerance(metric: str, published: Metrics) -> float:
     Without that premise it is n u A, some tenths of a nat in the end: as much as seeds differ.
 
     1. A logit comes through four layers of 784, 500, k and 500 terms, A being Σ |weight × input|
-       + |bias|: on average 3 to 44 in trained models, here 64. It is off by δ = √1800 u A.
+       + |bias|: on average 3 to 51 in trained models, here 64. It is off by δ = √1800 u A.
     2. log p(x|z) has the derivative x − λ by a logit, and |x − λ| is at most the pixel's −log p: it
        is off by δ |log p(x|z)|. Sums over pixels, exp and log add a tenth, which A has to spare.
     3. KL has the derivatives mu and (sigma² − 1) / 2 by mu and log sigma², both off by less than δ.

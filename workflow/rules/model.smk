@@ -6,8 +6,8 @@ rule train:
         train="data/split/train.safetensors",
         validation="data/split/validation.safetensors",
         code=code(
-            *("train", "bounds", "data", "devices", "files", "likelihoods", "model", "noise"),
-            "training",
+            *("train", "bounds", "data", "devices", "files", "gradients", "likelihoods", "model"),
+            *("noise", "training"),
         ),
     output:
         model="results/models/k{k}-seed{seed}.safetensors",
@@ -38,6 +38,7 @@ rule evaluate:
         evaluation="results/evaluation/k{k}-seed{seed}.safetensors",
     log:
         "logs/evaluate/k{k}-seed{seed}.log",
+    priority: 1  # the longest of the three that follow a training
     conda:
         "../envs/pipeline.yaml"
     params:
