@@ -5,7 +5,7 @@ PYTHON ?= python3
 ready := .venv/.ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: results test slow-test lint check repro verify generated lock clean help
+.PHONY: results test slow-test lint check repro verify bench generated lock clean help
 
 results: $(ready)  ## the experiment: set up .venv, then snakemake --cores all
 	snakemake --cores all
@@ -37,6 +37,9 @@ repro: check  ## the experiment by DVC: check params.yaml, then dvc repro
 
 verify: $(ready)  ## are these results the published ones, those of the last commit?
 	python src/verify.py
+
+bench: $(ready)  ## time to a given ELBO against textbook loops; on an idle machine, 10 minutes
+	python benchmarks/bench.py $(if $(EXAMPLES),--examples $(EXAMPLES))
 
 generated: $(ready)  ## write the files that follow from src/aevb/params.py; resets params.yaml
 	python src/aevb/params.py schema > workflow/schemas/params.schema.json

@@ -1,0 +1,68 @@
+"""How the graph grows: so many tiny trainings through Snakemake and into DVC, timed.
+
+    PYTHONPATH=src:tests python benchmarks/scale.py FOLDER [50 100 200]
+
+Each number of runs is a multiple of ten seeds and adds to what the one before has made. A run is
+four jobs of a few seconds each, nearly all of it imports, so 200 runs take about half an hour. What
+was measured stands in docs/benchmarks.md.
+"""
+
+import gzip
+import shlex
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from aevb.data import RAW_FILES
+from conftest import as_idx, first_images
+from graph import read_values, write_values
+from test_pipeline import edit, small
+
+ROOT = Path(__file__).resolve().parent.parent
+SEEDS = list(range(10))
+
+
+def measured(command: str, tree: Path) -> tuple[float, int]:
+    """Seconds and peak memory in MiB of an engine's own process, without its jobs."""
+    begin, peak = time.monotonic(), 0
+    with (tree / "said").open("ab") as said:
+        process = subprocess.Popen(shlex.split(command), cwd=tree, stdout=said, stderr=said)
+        while process.poll() is None:
+            with suppress(OSError, IndexError):  # it has just ended
+                status = Path(f"/proc/{process.pid}/status").read_text()
+                peak = max(peak, int(status.split("VmHWM:")[1].split()[0]) // 1024)
+            time.sleep(0.1)
+    seconds = time.monotonic() - begin
+    assert process.returncode == 0, f"{command}: see {tree / 'said'}"
+    print(f"{command:<32}{seconds:8.1f} s{peak:7} MiB", flush=True)
+    return seconds, peak
+
+
+def main(tree: Path, counts: list[int]) -> None:
+    """Make the tree, grow it."""
+    tree = tree.resolve()
+    mirror = tree.with_name(f"{tree.name}-mirror")
+    mirror.mkdir(parents=True)
+    for name in RAW_FILES:
+        (mirror / f"{name}.gz").write_bytes(gzip.compress(as_idx(first_images(name)), 1))
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(tree)], check=True)
+    write_values(tree, small(read_values(tree), mirror))
+    edit(tree, "model", hidden=4)
+    edit(tree, "train", max_epochs=1)
+    before = 0
+    for count in counts:
+        edit(tree, "runs", latent_dims=list(range(1, count // len(SEEDS) + 1)), seeds=SEEDS)
+        print(f"{count} runs", flush=True)
+        measured("snakemake --dry-run --quiet all", tree)
+        seconds, _ = measured("snakemake --cores 2", tree)
+        print(f"{'a job':<32}{seconds / (4 * (count - before)):8.2f} s", flush=True)
+        measured("snakemake --dry-run", tree)
+        measured("snakemake --cores 1 register", tree)
+        measured("dvc status", tree)
+        before = count
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), [int(count) for count in sys.argv[2:]] or [50, 100, 200])
