@@ -613,7 +613,7 @@ def test_weights_that_are_not_finite_are_divergence(sets, tmp_path, monkeypatch,
     monkeypatch.setattr(Training, "update", broken)
     outcome = train(sets, tmp_path, *SHORT, "--checkpoint_seconds", "0", "--decay", "0")
     epoch, place = (step - 1) // STEPS + 1, (step - 1) % STEPS + 1
-    assert f"in epoch {epoch}, step {place}, at learning rate 0.003:" in the_error(outcome, 1)
+    assert f"in epoch {epoch}, step {place}, at learning rate 0.005:" in the_error(outcome, 1)
     assert position(tmp_path / "checkpoints") == step - 1
 
 

@@ -74,11 +74,11 @@ class Train(Section):
         "dynamic",
         description="of pixels: dynamic (a Bernoulli draw each epoch), fixed (one draw) or gray",
     )
-    learning_rate: float = Field(0.003, gt=0, le=1, description="of Adam, until it decays")
+    learning_rate: float = Field(0.005, gt=0, le=1, description="of Adam, until it decays")
     decay: float = Field(
-        0.5, ge=0, le=1, description="share of max_epochs, the last, in which the rate falls to 0"
+        0.6, ge=0, le=1, description="share of max_epochs, the last, in which the rate falls to 0"
     )
-    batch_size: Positive = Field(128, description="images a step")
+    batch_size: Positive = Field(256, description="images a step")
     mc_samples: Positive = Field(1, description="samples of z an image: r in the estimator")
     max_epochs: Positive = Field(40, description="passes over the training set")
     patience: Positive = Field(

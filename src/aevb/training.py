@@ -19,7 +19,7 @@ from torch.optim.adam import adam
 
 from aevb.bounds import Terms, bound_terms, elbo
 from aevb.checkpoints import Checkpoint
-from aevb.data import ImageSet, fixed_draw, observations
+from aevb.data import PIXELS, ImageSet, fixed_draw, observations
 from aevb.devices import CudaGraph, torch_generator
 from aevb.errors import InputError
 from aevb.files import Arrays
@@ -151,13 +151,16 @@ class Training:
     def batch(self, index: Tensor) -> Tensor:
         """The images of one step, float32 [B, D]: gray levels, or zeros and ones.
 
-        Dynamic binarisation draws integers below 255: as many lie below a pixel as it says, so
-        P(1) = pixel / 255 exactly.
+        Dynamic binarisation compares 257 × pixel with integers of 16 bits, whose largest counts as
+        the last but one: white stays white, and otherwise P(1) is pixel / 255 less 0.0015 % of it.
+        Four such integers are drawn as one, in a quarter of the time.
         """
-        pixels = self.pixels[index]
+        pixels = self.pixels.index_select(0, index)
         if self.settings.treatment == "dynamic":
-            draw = torch.empty_like(pixels).random_(0, 255, generator=self.generator)
-            return (draw < pixels).float()
+            words = torch.empty(len(index), PIXELS // 4, dtype=torch.int64, device=self.device)
+            words.random_(-(2**63), None, generator=self.generator)
+            level = pixels.short().mul_(257).sub_(2**15)
+            return words.view(torch.int16).clamp_(max=2**15 - 2).lt_(level).float()
         return pixels.float() / 255
 
     def step(self, index: Tensor) -> Tensor:
@@ -196,7 +199,7 @@ class Training:
             return math.nan, math.nan
         sums = torch.zeros(2, dtype=torch.float64)
         x, eps = self.validation
-        for images, noise in zip(x.split(500), eps.split(500, dim=1), strict=True):
+        for images, noise in zip(x.split(200), eps.split(200, dim=1), strict=True):
             terms = self.terms(images, noise)
             sums[0] += terms.log_px_given_z.double().sum().cpu()
             sums[1] += terms.kl.double().sum().cpu()
