@@ -5,7 +5,7 @@ PYTHON ?= python3
 ready := .venv/.ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: results test slow-test lint check repro verify bench generated lock clean help
+.PHONY: results test slow-test slurm slurm-test lint check repro verify bench generated lock clean help
 
 results: $(ready)  ## the experiment: set up .venv, then snakemake --cores all
 	snakemake --cores all
@@ -20,6 +20,12 @@ test: $(ready)  ## the tests, a few minutes
 
 slow-test: $(ready)  ## the tests that take longer
 	pytest -m slow
+
+slurm: $(ready)  ## what `snakemake --workflow-profile workflow/profiles/slurm` needs
+	pip install --quiet --require-hashes -r requirements-slurm.lock
+
+slurm-test: slurm  ## the tests on a SLURM of one node, which they bring up; needs root, Debian
+	pytest -m slurm
 
 lint: $(ready)  ## formatting, types, both engines' linters, generated files
 	ruff check
@@ -45,9 +51,12 @@ generated: $(ready)  ## write the files that follow from src/aevb/params.py; res
 	python src/aevb/params.py schema > workflow/schemas/params.schema.json
 	python src/aevb/params.py yaml > params.yaml
 
-lock: $(ready)  ## renew requirements.lock from pyproject.toml (needs uv)
+lock: $(ready)  ## renew the lock files from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --group dev pyproject.toml \
 		--custom-compile-command "make lock" -o requirements.lock
+	uv pip compile --quiet --universal --generate-hashes --group slurm \
+		--constraint requirements.lock --custom-compile-command "make lock" \
+		-o requirements-slurm.lock
 
 clean:  ## remove what the pipeline made
 	snakemake --cores 1 --delete-all-output

@@ -10,6 +10,7 @@ RAW = [
 
 localrules:
     download,
+    split,
 
 
 rule download:
