@@ -25,7 +25,7 @@ slurm: $(ready)  ## what `snakemake --workflow-profile workflow/profiles/slurm` 
 	pip install --quiet --require-hashes -r requirements-slurm.lock
 
 slurm-test: slurm  ## the tests on a SLURM of one node, which they bring up; needs root, Debian
-	pytest -m slurm
+	pytest -m slurm -rs
 
 lint: $(ready)  ## formatting, types, both engines' linters, generated files
 	ruff check

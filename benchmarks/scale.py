@@ -1,10 +1,11 @@
 """How the graph grows: so many tiny trainings through Snakemake and into DVC, timed.
 
-    PYTHONPATH=src:tests python benchmarks/scale.py FOLDER [50 100 200]
+    PYTHONPATH=src:tests python benchmarks/scale.py FOLDER [--slurm] [50 100 200]
 
 Each number of runs is a multiple of ten seeds and adds to what the one before has made. A run is
 four jobs of a few seconds each, nearly all of it imports, so 200 runs take about half an hour. What
-was measured stands in docs/benchmarks.md.
+was measured stands in docs/benchmarks.md. With --slurm the jobs go through a cluster, by the
+profile as it stands: `tests/slurm/cluster up` gives one. What was measured is in docs/cluster.md.
 """
 
 import gzip
@@ -22,6 +23,7 @@ from test_pipeline import edit, small
 
 ROOT = Path(__file__).resolve().parent.parent
 SEEDS = list(range(10))
+HERE, SLURM = "snakemake --cores 2", "snakemake --workflow-profile workflow/profiles/slurm"
 
 
 def measured(command: str, tree: Path) -> tuple[float, int]:
@@ -40,7 +42,7 @@ def measured(command: str, tree: Path) -> tuple[float, int]:
     return seconds, peak
 
 
-def main(tree: Path, counts: list[int]) -> None:
+def main(tree: Path, counts: list[int], engine: str) -> None:
     """Make the tree, grow it."""
     tree = tree.resolve()
     mirror = tree.with_name(f"{tree.name}-mirror")
@@ -56,7 +58,7 @@ def main(tree: Path, counts: list[int]) -> None:
         edit(tree, "runs", latent_dims=list(range(1, count // len(SEEDS) + 1)), seeds=SEEDS)
         print(f"{count} runs", flush=True)
         measured("snakemake --dry-run --quiet all", tree)
-        seconds, _ = measured("snakemake --cores 2", tree)
+        seconds, _ = measured(engine, tree)
         print(f"{'a job':<32}{seconds / (4 * (count - before)):8.2f} s", flush=True)
         measured("snakemake --dry-run", tree)
         measured("snakemake --cores 1 register", tree)
@@ -65,4 +67,6 @@ def main(tree: Path, counts: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), [int(count) for count in sys.argv[2:]] or [50, 100, 200])
+    folder, *rest = sys.argv[1:]
+    counts = [int(word) for word in rest if word != "--slurm"]
+    main(Path(folder), counts or [50, 100, 200], SLURM if "--slurm" in rest else HERE)

@@ -1,0 +1,258 @@
+"""The pipeline on a real SLURM of one node: whatever ends a job, the bytes come out the same.
+
+tests/slurm/cluster brings the node up. A training that is to be disturbed is stopped (SIGSTOP) as
+soon as it listens to signals, so that none ends before its turn; SLURM lets it go on (SIGCONT)
+when it ends it.
+"""
+
+# ruff: noqa: F401 (fixtures of another file)
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from graph import ROOT, run
+from test_pipeline import clone, edit, made, mirror, origin
+from test_resume import kill_group, running, taken_up, wait_for
+
+pytestmark = pytest.mark.slurm
+
+CLUSTER = ROOT / "tests" / "slurm" / "cluster"
+STATE = Path("/dev/shm/aevb-slurm")
+PROFILE = Path("workflow/profiles/slurm/config.yaml")
+SNAKEMAKE = f"timeout -k 10 280 snakemake --workflow-profile {PROFILE.parent}"
+MODELS = [f"results/models/k2-seed{seed}.safetensors" for seed in range(4)]
+STEPS = 10
+"""An epoch, of 500 images."""
+DISTURBANCES = ["pre-empted", "cancelled", "requeued", "warned of its time limit"]
+
+
+def missing() -> str:
+    """What this machine lacks for a SLURM of its own; nothing where it lacks nothing."""
+    configuration = Path("/etc/slurm/slurm.conf")
+    if os.getuid() != 0:
+        return "needs root"
+    if not shutil.which("apt-get"):
+        return "needs Debian's packages"
+    if find_spec("snakemake_executor_plugin_slurm") is None:
+        return "needs Snakemake's SLURM plugin: make slurm"
+    if configuration.exists() and configuration.resolve() != STATE / "slurm.conf":
+        return "this machine has a SLURM of its own"
+    return ""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    """The cluster, up; afterwards it is down."""
+    if reason := missing():
+        pytest.skip(reason)
+    run(f"{CLUSTER} up {STATE}", ROOT)
+    yield
+    run(f"{CLUSTER} down {STATE}", ROOT)
+
+
+@pytest.fixture(scope="module")
+def prepared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone with one small run and a profile that does not wait long before it looks."""
+    # By name, so that a skipped test makes no clone.
+    tree = clone(request.getfixturevalue("origin"), tmp_path_factory.mktemp("prepared") / "tree")
+    shutil.rmtree(tree / "results")  # the published ones
+    edit(tree, "train", max_epochs=200, patience=1000, device="auto")
+    set_profile(tree, slurm_init_seconds_before_status_checks=3)
+    return tree
+
+
+@pytest.fixture
+def tree(prepared: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(prepared, tmp_path / "tree")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What Snakemake makes without SLURM: the default path for one seed, four models."""
+    tree = shutil.copytree(prepared, tmp_path_factory.mktemp("undisturbed") / "tree")
+    run("snakemake --cores 1", tree)
+    files = made(tree)
+    edit(tree, "runs", seeds=[0, 1, 2, 3])
+    run(f"snakemake --cores 2 {' '.join(MODELS)}", tree)
+    return {**made(tree), **files}
+
+
+def set_profile(tree: Path, **entries: int) -> None:
+    """Change numbers in the profile, which stand there as they are for a user."""
+    text = (tree / PROFILE).read_text(encoding="utf-8")
+    for name, value in entries.items():
+        entry = re.compile(rf"^( *{name.replace('_', '[-_]')}:) \d+", re.MULTILINE)
+        text, count = entry.subn(rf"\1 {value}", text)
+        assert count == 1, name
+    (tree / PROFILE).write_text(text, encoding="utf-8")
+
+
+def queue(tree: Path, states: str = "all") -> dict[str, tuple[str, str]]:
+    """The SLURM jobs of a tree by number: their comment, which holds rule and wildcards; state."""
+    lines = run(f"squeue --noheader --states={states} --format='%i|%Z|%k|%T'", tree)
+    fields = [line.split("|") for line in lines.splitlines()]
+    return {job: (comment, state) for job, path, comment, state in fields if path == str(tree)}
+
+
+def running_jobs(tree: Path) -> dict[int, str]:
+    """The number of each running training, by its seed."""
+    found = queue(tree, "running").items()
+    return {int(comment.split("_")[-1]): job for job, (comment, _) in found}
+
+
+def status(process: int, field: str) -> int:
+    """A field of /proc/PID/status in hexadecimal: a set of signals."""
+    text = Path(f"/proc/{process}/status").read_text()
+    return int(re.search(rf"^{field}:\s*(\w+)$", text, re.MULTILINE)[1], 16)
+
+
+def stopped(tree: Path, seed: int, head: subprocess.Popen[bytes]) -> int:
+    """Wait until a run's training listens to SIGTERM and stop it there; its process."""
+    lock = tree / f"results/models/.k2-seed{seed}.safetensors.lock"
+    process = 0
+
+    def listens() -> int:
+        nonlocal process
+        with suppress(OSError, IndexError):  # not begun, just ended
+            process = int(lock.read_text().split()[1])
+            return status(process, "SigCgt") >> (signal.SIGTERM - 1) & 1
+        return 0
+
+    assert wait_for(listens, head)
+    os.kill(process, signal.SIGSTOP)
+    return process
+
+
+def wakes_for_sigterm(process: int) -> bool:
+    """Whether a stopped process has been sent SIGTERM; if so, or if it is gone, it goes on."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        if not status(process, "ShdPnd") >> (signal.SIGTERM - 1) & 1:
+            return False
+        os.kill(process, signal.SIGCONT)
+    return True
+
+
+def log_of(tree: Path, seed: int) -> str:
+    """What the last training of a run said; Snakemake removes the log before a retry."""
+    path = tree / f"logs/train/k2-seed{seed}.log"
+    return path.read_text() if path.exists() else ""
+
+
+def same(tree: Path, reference: dict[str, bytes]) -> None:
+    """See that all that was made has the right bytes, and that no checkpoint is left."""
+    files = made(tree)
+    assert [name for name in files if files[name] != reference.get(name)] == []
+    assert not list((tree / "checkpoints").iterdir())
+
+
+def test_the_default_path_makes_the_same_bytes(tree, undisturbed):
+    run(SNAKEMAKE, tree)
+    same(tree, undisturbed)
+    assert {name for name in undisturbed if name not in made(tree)} == {
+        *MODELS[1:], *(name.replace("models", "history")[:-11] + "csv" for name in MODELS[1:])
+    }  # fmt: skip
+    # Two jobs, of which only the training asked for a GPU.
+    jobs = {comment: run(f"scontrol show job {job}", tree) for job, (comment, _) in
+            queue(tree).items()}  # fmt: skip
+    assert {comment: "gpu" in text for comment, text in jobs.items()} == {
+        "rule_train_wildcards_2_0": True,
+        "rule_k2-seed0_evaluate_reconstruct_sample": False,
+    }
+    assert "Nothing to be done" in run(SNAKEMAKE, tree)
+    assert not list((tree / "logs/slurm").rglob("*.log"))
+
+
+@pytest.fixture(scope="module")
+def disturbed(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[int]]:
+    """Four trainings in one workflow, each disturbed in its way; their seeds in that order."""
+    tree = shutil.copytree(prepared, tmp_path_factory.mktemp("disturbed") / "tree")
+    edit(tree, "runs", seeds=[0, 1, 2, 3])
+    with running(f"{SNAKEMAKE} {' '.join(MODELS)}", tree, tree / "said") as head:
+        processes = [stopped(tree, seed, head) for seed in range(4)]
+        before = running_jobs(tree)
+        # All four GPUs are taken; SLURM chooses whose it gives to a job of higher priority.
+        run("sbatch --partition=urgent --gpus=1 --output=/dev/null --wrap='sleep 1'", tree)
+        wait_for(lambda: len(running_jobs(tree)) == 3, head)
+        left = running_jobs(tree)
+        (preempted,) = before.keys() - left.keys()
+        cancelled, requeued, warned = left
+        run(f"scancel {left[cancelled]}", tree)
+        run(f"scontrol requeue {left[requeued]}", tree)
+        # The profile's --signal: it comes 60 s or more before the limit.
+        run(f"scontrol update JobId={left[warned]} TimeLimit=1", tree)
+        wait_for(lambda: wakes_for_sigterm(processes[warned]), head)
+        assert head.wait(280) == 0, (tree / "said").read_text()
+    return tree, [preempted, cancelled, requeued, warned]
+
+
+@pytest.mark.parametrize("how", DISTURBANCES)
+def test_a_disturbed_training_ends_with_the_same_bytes(how, disturbed, undisturbed):
+    tree, seeds = disturbed
+    seed = seeds[DISTURBANCES.index(how)]
+    assert (tree / MODELS[seed]).read_bytes() == undisturbed[MODELS[seed]]
+    (step,) = taken_up(log_of(tree, seed), STEPS)
+    assert step > 0
+    same(tree, undisturbed)
+    # SLURM brings back what it took; what was ended is a new job of Snakemake's.
+    jobs = [state for comment, state in queue(tree).values() if comment.endswith(f"_{seed}")]
+    ended = {"cancelled": {"CANCELLED"}, "warned of its time limit": {"FAILED"}}.get(how, set())
+    assert sorted(jobs) == sorted({"COMPLETED"} | ended)
+
+
+def test_too_little_memory_is_reported_with_the_log(tree, undisturbed):
+    set_profile(tree, mem_mb=200, retries=0)
+    said = run(f"{SNAKEMAKE} {MODELS[0]}", tree, code=1)
+    (job,) = queue(tree)
+    assert f"SLURM-job '{job}' failed, SLURM status is: " in said
+    (log,) = re.findall(r"^    log: .*, (/\S+\.log) \(check log", said, re.MULTILINE)
+    assert f"StepId={job}.0 exceeded memory limit" in Path(log).read_text()
+    set_profile(tree, mem_mb=2000)
+    run(f"{SNAKEMAKE} {MODELS[0]}", tree)
+    same(tree, undisturbed)
+
+
+def test_two_workflows_outlive_a_restart_of_the_controller(prepared, undisturbed, tmp_path):
+    trees = [shutil.copytree(prepared, tmp_path / name / "tree") for name in "ab"]
+    command = f"{SNAKEMAKE} {MODELS[0]}"
+    with (
+        running(command, trees[0], tmp_path / "a" / "said") as one,
+        running(command, trees[1], tmp_path / "b" / "said") as other,
+    ):
+        processes = [stopped(trees[0], 0, one), stopped(trees[1], 0, other)]
+        run("scontrol shutdown slurmctld", tmp_path)
+        wait_for(lambda: not (STATE / "slurmctld.pid").exists(), one, other)
+        run(f"{CLUSTER} up {STATE}", tmp_path)
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
+        assert (one.wait(280), other.wait(280)) == (0, 0)
+    for tree in trees:
+        same(tree, undisturbed)
+        assert len(queue(tree)) == 1
+
+
+def test_a_killed_snakemake_leaves_no_second_writer(tree, undisturbed):
+    """The job outlives its Snakemake; the next one's is refused until the first has ended."""
+    command = f"{SNAKEMAKE} {MODELS[0]}"
+    with running(command, tree, tree / "said") as head:
+        process = stopped(tree, 0, head)
+        kill_group(head)
+    (first,) = queue(tree, "running")
+    run("snakemake --unlock", tree)
+    with running(command, tree, tree / "said") as head:
+        refused = f"another training is at it (process {process} on "
+        assert wait_for(lambda: refused in log_of(tree, 0), head)
+        run(f"scancel {first}", tree)
+        assert head.wait(280) == 0, (tree / "said").read_text()
+    same(tree, undisturbed)
+    (step,) = taken_up(log_of(tree, 0), STEPS)
+    assert step > 0
