@@ -50,7 +50,13 @@ def reparameterise(mu: Tensor, log_var: Tensor, eps: Tensor) -> Tensor:
 
 def bound_terms(model: LatentVariableModel, x: Tensor, eps: Tensor) -> Terms:
     """The terms for images [B, D] and noise [R, B, k], differentiable in the model's weights."""
-    mu, log_var = model.encode(x)
+    return encoded_terms(model, x, *model.encode(x), eps)
+
+
+def encoded_terms(
+    model: LatentVariableModel, x: Tensor, mu: Tensor, log_var: Tensor, eps: Tensor
+) -> Terms:
+    """The same for images whose q(z|x), mu and log sigma², each [B, k], is known already."""
     log_px_given_z = model.log_px_given_z(x, reparameterise(mu, log_var, eps))
     return Terms(log_px_given_z, kl_per_dimension(mu, log_var).sum(-1), mu, log_var)
 

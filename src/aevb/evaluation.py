@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from aevb.bounds import (
     LatentVariableModel,
-    bound_terms,
+    encoded_terms,
     iwae_bound,
     kl_per_dimension,
     log_importance_weights,
@@ -50,7 +50,7 @@ def evaluate(
         for start in range(0, samples, 5):
             shape = (min(5, samples - start), BLOCK, mu.shape[1])
             eps = torch.from_numpy(random.standard_normal(shape, np.float32))[:, : len(images)]
-            terms = bound_terms(model, images, eps)
+            terms = encoded_terms(model, images, mu, log_var, eps)
             log_px_given_z.append(terms.log_px_given_z.double())
             log_weights.append(log_importance_weights(terms, eps).double())
         blocks.append(

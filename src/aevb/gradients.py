@@ -1,7 +1,7 @@
 """The gradient of the ELBO for the default model, written out: a Bernoulli, one sample an image.
 
 Autograd gives the same to rounding and serves everything else; this takes fewer passes over memory,
-which takes a third off a training in bfloat16 and a seventh in float32.
+which takes a quarter or more off a step in bfloat16 (docs/benchmarks.md).
 """
 
 from collections.abc import Sequence
