@@ -5,7 +5,7 @@ PYTHON ?= python3
 ready := .venv/.ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: results test slow-test slurm slurm-test lint check repro verify bench generated lock clean help
+.PHONY: results test slow-test full-test slurm slurm-test lint check repro verify bench generated lock clean help
 
 results: $(ready)  ## the experiment: set up .venv, then snakemake --cores all
 	snakemake --cores all
@@ -20,6 +20,9 @@ test: $(ready)  ## the tests, a few minutes
 
 slow-test: $(ready)  ## the tests that take longer
 	pytest -m slow
+
+full-test: $(ready)  ## the published results again to the byte, in half an hour
+	pytest -m full
 
 slurm: $(ready)  ## what `snakemake --workflow-profile workflow/profiles/slurm` needs
 	pip install --quiet --require-hashes -r requirements-slurm.lock
