@@ -54,7 +54,10 @@ def cluster() -> Iterator[None]:
     """The cluster, up; afterwards it is down."""
     if reason := missing():
         pytest.skip(reason)
-    run(f"{CLUSTER} up {STATE}", ROOT)
+    up = subprocess.run([CLUSTER, "up", STATE], capture_output=True, text=True, timeout=600)
+    if up.returncode == 77:
+        pytest.skip(up.stderr)
+    assert up.returncode == 0, up.stderr
     yield
     run(f"{CLUSTER} down {STATE}", ROOT)
 
@@ -219,6 +222,23 @@ def test_too_little_memory_is_reported_with_the_log(tree, undisturbed):
     set_profile(tree, mem_mb=2000)
     run(f"{SNAKEMAKE} {MODELS[0]}", tree)
     same(tree, undisturbed)
+
+
+def test_a_training_outlives_its_node(tree, undisturbed):
+    with running(f"{SNAKEMAKE} {MODELS[0]}", tree, tree / "said") as head:
+        stopped(tree, 0, head)
+        # All that ran on the node is gone at once, no signal is heard.
+        run("pkill -KILL -x slurmd|slurmstepd", tree)
+        for environment in Path("/proc").glob("[0-9]*/environ"):
+            with suppress(OSError):
+                if b"SLURM_JOB_ID=" in environment.read_bytes():
+                    os.kill(int(environment.parent.name), signal.SIGKILL)
+        run("scontrol update NodeName=lab1 State=DOWN Reason=crashed", tree)
+        run(f"{CLUSTER} up {STATE}", tree)
+        assert head.wait(280) == 0, (tree / "said").read_text()
+    same(tree, undisturbed)
+    ((_, state),) = queue(tree).values()  # the same job, requeued
+    assert state == "COMPLETED"
 
 
 def test_two_workflows_outlive_a_restart_of_the_controller(prepared, undisturbed, tmp_path):
