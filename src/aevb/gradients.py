@@ -1,7 +1,7 @@
 """The gradient of the ELBO for the default model, written out: a Bernoulli, one sample an image.
 
-Autograd gives the same to rounding and serves everything else; this takes fewer passes over memory,
-which takes a quarter or more off a step in bfloat16 (docs/benchmarks.md).
+Autograd gives the same to rounding and serves everything else; this takes fewer passes over memory.
+What that saves is measured in docs/benchmarks.md.
 """
 
 from collections.abc import Sequence
