@@ -21,7 +21,7 @@ test: $(ready)  ## the tests, a few minutes
 slow-test: $(ready)  ## the tests that take longer
 	pytest -m slow
 
-full-test: $(ready)  ## the published results again to the byte, in half an hour
+full-test: $(ready)  ## the published results again to the byte, in twenty minutes
 	pytest -m full
 
 slurm: $(ready)  ## what `snakemake --workflow-profile workflow/profiles/slurm` needs

@@ -1,6 +1,6 @@
 """At full size, too, the published results come out again to the byte, whatever else differs.
 
-Half an hour and more, on the kind of CPU that made them: make full-test.
+Twenty minutes, on the kind of CPU that made them: make full-test.
 """
 
 import random
