@@ -17,9 +17,10 @@ rule all:
         rules.download.output,
         rules.split.output,
         every_run(
+            "",
             *rules.train.output,
             *rules.evaluate.output,
             *rules.sample.output,
             *rules.reconstruct.output,
         ),
-        rules.compare.output,
+        expand(rules.compare.output, study=""),

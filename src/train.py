@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from aevb import bounds, cli, data, devices, files, gradients, likelihoods, model, noise, training
+from aevb import bounds, cli, data, devices, files, likelihoods, model, noise, training
 from aevb.checkpoints import Checkpoint, Interrupted, exclusive, run_key
 from aevb.devices import repeatable, resolve_device, resolve_precision
 from aevb.errors import InputError
@@ -89,7 +89,7 @@ def main(args: Namespace) -> None:
 
 def content(args: Namespace) -> list[str]:
     """Hashes of the images and of the code that a training's bytes depend on."""
-    modules = (bounds, data, devices, files, gradients, likelihoods, model, noise, training)
+    modules = (bounds, data, devices, files, likelihoods, model, noise, training)
     code = [__file__, *(str(module.__file__) for module in modules)]
     paths = [args.train, args.validation, *map(Path, code)]
     return [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]

@@ -136,7 +136,7 @@ def snakemake_graph(tree: Path) -> Graph:
         found = list(workflow.dag.jobs)
         targets = {file for job in found if job.rule.name == "all" for file in job.input}
         jobs = {
-            "@".join(filter(None, [job.rule.name, "-".join(job.wildcards)])): Job(
+            "@".join(filter(None, [job.rule.name, "-".join(filter(None, job.wildcards))])): Job(
                 command=tuple(shlex.split(job.shellcmd)),
                 inputs=frozenset(map(str, job.input)),
                 outputs=frozenset(map(str, job.output)),

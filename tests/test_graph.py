@@ -265,7 +265,7 @@ SNAKEMAKE_FAULTS = {
     "no target": ("../../Snakefile", "            *rules.sample.output,\n", ""),
     "another flag": ("model.smk", "--metrics {output.metrics}", "--metric {output.metrics}"),
     "other flags": ("data.smk", 'flags("split")', 'flags("data")'),
-    "a parameter a flag": ("data.smk", 'flags=flags("split")', '*flags("split").split()',
+    "a parameter a flag": ("data.smk", 'flags=flags("split")', '*flags("split")(None).split()',
                            "{output.test} {params.flags}", "{output.test} {params}"),
 }  # fmt: skip
 

@@ -57,28 +57,23 @@ def softplus(logits: Tensor) -> Tensor:
     return result
 
 
-def log_prob_and_mean(x: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Σ x l − log(1 + eˡ) over the last dimension, [...], and λ, [..., D], in few passes.
+class _BernoulliLogProb(torch.autograd.Function):
+    """Σ x l − log(1 + eˡ) over the last dimension in few passes; its gradient by l is x − λ.
 
     log(1 + eˡ) = max(l, 0) − log σ(|l|), and σ(|l|) = max(λ, 1 − λ) lies in [1/2, 1]: sixteen such
     factors are multiplied before their logarithm is taken, which costs a sixteenth then.
     """
-    mean = torch.sigmoid(logits)
-    larger = torch.maximum(mean, 1 - mean)
-    whole = larger.shape[-1] // 16 * 16
-    logs = larger[..., :whole].unflatten(-1, (16, whole // 16)).prod(-2).log_().sum(-1)
-    if whole < larger.shape[-1]:
-        logs += larger[..., whole:].log().sum(-1)
-    return torch.linalg.vecdot(x, logits) - F.relu(logits).sum(-1) + logs, mean
-
-
-class _BernoulliLogProb(torch.autograd.Function):
-    """The log-probability, with λ kept for its gradient by the logits, x − λ."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, logits: Tensor) -> Tensor:
-        log_prob, mean = log_prob_and_mean(x, logits)
+        mean = torch.sigmoid(logits)
         ctx.save_for_backward(x, mean)
+        larger = torch.maximum(mean, 1 - mean)
+        whole = larger.shape[-1] // 16 * 16
+        logs = larger[..., :whole].unflatten(-1, (16, whole // 16)).prod(-2).log_().sum(-1)
+        if whole < larger.shape[-1]:
+            logs += larger[..., whole:].log().sum(-1)
+        log_prob: Tensor = torch.linalg.vecdot(x, logits) - F.relu(logits).sum(-1) + logs
         return log_prob
 
     @staticmethod

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 Likelihood = Literal["bernoulli", "continuous_bernoulli", "gaussian"]
 Treatment = Literal["dynamic", "fixed", "gray"]
+Optimiser = Literal["adam", "adagrad"]
 Precision = Literal["float32", "bfloat16", "auto"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -68,13 +69,14 @@ class Model(Section):
 
 
 class Train(Section):
-    """Maximisation of the Monte Carlo ELBO by Adam."""
+    """Maximisation of the Monte Carlo ELBO by stochastic gradients."""
 
     treatment: Treatment = Field(
         "dynamic",
         description="of pixels: dynamic (a Bernoulli draw each epoch), fixed (one draw) or gray",
     )
-    learning_rate: float = Field(0.005, gt=0, le=1, description="of Adam, until it decays")
+    optimiser: Optimiser = Field("adam", description="adam, or adagrad as in the paper")
+    learning_rate: float = Field(0.005, gt=0, le=1, description="of the optimiser, until it decays")
     decay: float = Field(
         0.6, ge=0, le=1, description="share of max_epochs, the last, in which the rate falls to 0"
     )

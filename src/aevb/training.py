@@ -9,12 +9,14 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector
+from torch.optim.adagrad import adagrad
 from torch.optim.adam import adam
 
 from aevb.bounds import Terms, bound_terms, elbo
@@ -23,7 +25,6 @@ from aevb.data import PIXELS, ImageSet, fixed_draw, observations
 from aevb.devices import CudaGraph, torch_generator
 from aevb.errors import InputError
 from aevb.files import Arrays
-from aevb.gradients import bernoulli_gradient
 from aevb.model import VAE
 from aevb.noise import generator
 from aevb.params import Train
@@ -82,10 +83,7 @@ class Training:
         model.initialise(torch_generator("cpu", "initialise", seed), mean_image)
         self.model = model.to(device)
         self.weights, self.gradient = one_vector(self.model)
-        self.adam = Adam(self.weights)
-        # What matrix products see; in float32 the weights themselves.
-        self.low = self.weights.bfloat16() if precision == "bfloat16" else self.weights
-        self.layers = views(self.low, self.model), views(self.gradient, self.model)
+        self.optimiser = Optimiser(settings.optimiser, self.weights)
         self.generator = torch_generator(device, "train", seed)
         pixels = train.images
         if settings.treatment == "fixed":
@@ -130,7 +128,7 @@ class Training:
                     len(self.pixels), generator=self.generator, device=self.device
                 )
             for index in self.order.split(settings.batch_size)[state.step :]:
-                self.adam.rate.fill_(self.learning_rate(state.step))
+                self.optimiser.rate.fill_(self.learning_rate(state.step))
                 whole = len(index) == settings.batch_size
                 step = self.graph if self.graph is not None and whole else self.step
                 self.sums[state.step] = step(index)
@@ -168,23 +166,14 @@ class Training:
         return self.update(self.batch(index))
 
     def update(self, x: Tensor) -> Tensor:
-        """One step of Adam on a batch; returns the sums of log p(x|z) and of the KL over it."""
+        """One step on a batch; returns the sums of log p(x|z) and of the KL over it."""
         shape = (self.settings.mc_samples, len(x), self.model.latent_dim)
         eps = torch.randn(shape, generator=self.generator, device=self.device)
-        if self.model.likelihood_name == "bernoulli" and self.settings.mc_samples == 1:
-            self.low.copy_(self.weights)
-            log_px_given_z, kl = bernoulli_gradient(*self.layers, x, eps[0])
-        else:
-            log_px_given_z, kl = self.backward(x, eps)
-        self.adam.step(self.weights, self.gradient)
-        return torch.stack((log_px_given_z, kl))
-
-    def backward(self, x: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
-        """What `bernoulli_gradient` does, by autograd, for any model and number of samples."""
         terms = self.terms(x, eps)
         self.gradient.zero_()
         (-elbo(terms).mean()).backward()
-        return terms.log_px_given_z.detach().mean(0).sum(), terms.kl.detach().sum()
+        self.optimiser.step(self.weights, self.gradient)
+        return torch.stack((terms.log_px_given_z.detach().mean(0).sum(), terms.kl.detach().sum()))
 
     def terms(self, x: Tensor, eps: Tensor) -> Terms:
         """The bound's terms with matrix products in the training's precision."""
@@ -253,7 +242,7 @@ class Training:
             "generator": self.generator.get_state(),
             "order": self.order,
             "sums": self.sums,
-            **self.adam.state,
+            **self.optimiser.state,
         }
 
     def pack(self) -> tuple[Arrays, dict[str, Any]]:
@@ -282,31 +271,33 @@ class Training:
         self.state = taken
 
 
-class Adam:
-    """Kingma & Ba 2015 (arXiv:1412.6980) on one vector, as a single fused pass over it.
+class Optimiser:
+    """Adam (Kingma & Ba 2015, arXiv:1412.6980) or Adagrad on one vector, in one fused pass over it.
 
-    The function behind torch.optim.Adam, whose class imports the compiler first, in 2 s.
+    The functions behind torch.optim, whose classes import the compiler first, in 2 s.
     """
 
-    def __init__(self, weights: Tensor) -> None:
+    def __init__(self, name: str, weights: Tensor) -> None:
         self.rate = torch.zeros((), device=weights.device)
+        sums = {"adam": ("exp_avg", "exp_avg_sq"), "adagrad": ("sum",)}[name]
         self.state = {
             "step": torch.zeros((), device=weights.device),
-            "exp_avg": torch.zeros_like(weights),
-            "exp_avg_sq": torch.zeros_like(weights),
+            **{key: torch.zeros_like(weights) for key in sums},
         }
+        self.rule: Callable[..., None] = (
+            partial(adam, max_exp_avg_sqs=[], beta1=0.9, beta2=0.999, eps=1e-8, amsgrad=False)
+            if name == "adam"
+            else partial(adagrad, lr_decay=0, eps=1e-10)
+        )
 
     def step(self, weights: Tensor, gradient: Tensor) -> None:
         """Move the weights against the gradient, at `rate`."""
-        adam(
-            *([weights], [gradient], [self.state["exp_avg"]], [self.state["exp_avg_sq"]], []),
-            state_steps=[self.state["step"]],
+        step, *sums = self.state.values()
+        self.rule(
+            *([weights], [gradient], *([some] for some in sums)),
+            state_steps=[step],
             lr=self.rate,
-            beta1=0.9,
-            beta2=0.999,
-            eps=1e-8,
             weight_decay=0,
-            amsgrad=False,
             maximize=False,
             fused=True,
         )
@@ -315,7 +306,7 @@ class Adam:
 def one_vector(model: VAE) -> tuple[Tensor, Tensor]:
     """A model's weights in one vector, its gradients in another; the model's become their views.
 
-    A step of Adam is then one pass over the vectors instead of a call for each matrix.
+    A step is then one pass over the vectors instead of a call for each matrix.
     """
     weights = parameters_to_vector(model.parameters()).detach()
     gradient = torch.zeros_like(weights)

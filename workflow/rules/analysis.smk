@@ -11,29 +11,33 @@ localrules:
     register,
 
 
+def all_files_of_the_runs(wildcards):
+    """What compare reads: all but the models."""
+    stages = (rules.evaluate.output, rules.sample.output, rules.reconstruct.output)
+    patterns = [rules.train.output.history, *(file for stage in stages for file in stage)]
+    return every_run(wildcards.study, *patterns)
+
+
 rule compare:
     input:
-        runs=every_run(
-            rules.train.output.history,
-            *rules.evaluate.output,
-            *rules.sample.output,
-            *rules.reconstruct.output,
-        ),
+        runs=all_files_of_the_runs,
         code=code("compare", "comparison", "figures", "files", "tables"),
     output:
-        expand("results/comparison/table.{kind}", kind=["csv", "md", "tex"]),
-        expand("results/comparison/{name}.png", name=FIGURES),
+        expand("results/{{study}}comparison/table.{kind}", kind=["csv", "md", "tex"]),
+        expand("results/{{study}}comparison/{name}.png", name=FIGURES),
     log:
-        "logs/compare.log",
+        "logs/{study}compare.log",
     conda:
         "../envs/pipeline.yaml"
     params:
         flags=flags("runs"),
     shell:
-        "python src/compare.py --metrics results/metrics --history results/history "
-        "--evaluation results/evaluation --samples results/samples "
-        "--reconstructions results/reconstructions --output results/comparison "
-        "{params.flags} --log {log}"
+        "python src/compare.py --metrics results/{wildcards.study}metrics "
+        "--history results/{wildcards.study}history "
+        "--evaluation results/{wildcards.study}evaluation "
+        "--samples results/{wildcards.study}samples "
+        "--reconstructions results/{wildcards.study}reconstructions "
+        "--output results/{wildcards.study}comparison {params.flags} --log {log}"
 
 
 # DVC takes up the finished run: status clean, nothing left for `dvc repro`, metrics to compare.

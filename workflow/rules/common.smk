@@ -8,7 +8,7 @@ import yaml
 from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(Path(workflow.basedir, "src")))
-from aevb import params
+from aevb import params, studies
 
 # `python` in the commands is the one that runs Snakemake, also where .venv is not activated.
 python = Path(sys.executable).parent
@@ -18,6 +18,7 @@ os.environ.update(PATH=os.pathsep.join([str(python), *os.get_exec_path()]))
 wildcard_constraints:
     k=r"\d+",
     seed=r"\d+",
+    study=r"(studies/[\w-]+/[\w-]+/)?",  # empty: the experiment of params.yaml
 
 
 try:
@@ -32,13 +33,30 @@ configfile: "params.yaml"
 
 try:
     params.check(config)  # with what --config and --configfile put over it
+    STUDIES = studies.read_studies(Path("studies"), config)
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 
 
-def flags(section):
-    """A section of the parameters as flags, the same string that DVC makes of it."""
-    return params.flags(config[section])
+def values(study):
+    """The parameters of the experiment, or of a variant of a study."""
+    _, name, variant, _ = f"{study}///".split("/", 3)
+    return STUDIES[name][variant] if name else config
+
+
+def flags(*sections):
+    """Sections of the parameters as flags, the same string that DVC makes of them."""
+
+    def of(wildcards):
+        own = values(getattr(wildcards, "study", ""))
+        return " ".join(params.flags(own[section]) for section in sections)
+
+    return of
+
+
+def training_threads(wildcards):
+    """How many threads a training takes, which decides its rounding."""
+    return values(wildcards.study)["train"]["threads"]
 
 
 def code(stage, *modules):
@@ -46,10 +64,10 @@ def code(stage, *modules):
     return [f"src/{stage}.py", *(f"src/aevb/{module}.py" for module in modules)]
 
 
-def every_run(*patterns):
-    """File names for each latent dimension and seed."""
-    runs = config["runs"]
-    return expand(list(patterns), k=runs["latent_dims"], seed=runs["seeds"])
+def every_run(study, *patterns):
+    """File names for each latent dimension and seed of the experiment, or of a study's variant."""
+    runs = values(study)["runs"]
+    return expand(list(patterns), study=study, k=runs["latent_dims"], seed=runs["seeds"])
 
 
 def all_results_of_params_yaml(_):

@@ -6,19 +6,19 @@ rule train:
         train="data/split/train.safetensors",
         validation="data/split/validation.safetensors",
         code=code(
-            *("train", "bounds", "data", "devices", "files", "gradients", "likelihoods", "model"),
-            *("noise", "training"),
+            *("train", "bounds", "data", "devices", "files", "likelihoods", "model", "noise"),
+            "training",
         ),
     output:
-        model="results/models/k{k}-seed{seed}.safetensors",
-        history="results/history/k{k}-seed{seed}.csv",
+        model="results/{study}models/k{k}-seed{seed}.safetensors",
+        history="results/{study}history/k{k}-seed{seed}.csv",
     log:
-        "logs/train/k{k}-seed{seed}.log",
+        "logs/{study}train/k{k}-seed{seed}.log",
     conda:
         "../envs/pipeline.yaml"
-    threads: config["train"]["threads"]
+    threads: training_threads
     params:
-        flags=f"{flags('model')} {flags('train')}",
+        flags=flags("model", "train"),
     shell:
         "python src/train.py --train {input.train} --validation {input.validation} "
         "--model {output.model} --history {output.history} --checkpoints checkpoints "
@@ -28,16 +28,16 @@ rule train:
 rule evaluate:
     input:
         test="data/split/test.safetensors",
-        model="results/models/k{k}-seed{seed}.safetensors",
+        model="results/{study}models/k{k}-seed{seed}.safetensors",
         code=code(
             *("evaluate", "bounds", "data", "devices", "evaluation", "files", "likelihoods"),
             *("model", "noise"),
         ),
     output:
-        metrics="results/metrics/k{k}-seed{seed}.json",
-        evaluation="results/evaluation/k{k}-seed{seed}.safetensors",
+        metrics="results/{study}metrics/k{k}-seed{seed}.json",
+        evaluation="results/{study}evaluation/k{k}-seed{seed}.safetensors",
     log:
-        "logs/evaluate/k{k}-seed{seed}.log",
+        "logs/{study}evaluate/k{k}-seed{seed}.log",
     priority: 1  # the longest of the three that follow a training
     conda:
         "../envs/pipeline.yaml"
@@ -50,16 +50,16 @@ rule evaluate:
 
 rule sample:
     input:
-        model="results/models/k{k}-seed{seed}.safetensors",
+        model="results/{study}models/k{k}-seed{seed}.safetensors",
         code=code(
             *("sample", "data", "devices", "figures", "files", "likelihoods", "model", "noise")
         ),
     output:
-        means="results/samples/k{k}-seed{seed}-means.png",
-        draws="results/samples/k{k}-seed{seed}-draws.png",
-        samples="results/samples/k{k}-seed{seed}.safetensors",
+        means="results/{study}samples/k{k}-seed{seed}-means.png",
+        draws="results/{study}samples/k{k}-seed{seed}-draws.png",
+        samples="results/{study}samples/k{k}-seed{seed}.safetensors",
     log:
-        "logs/sample/k{k}-seed{seed}.log",
+        "logs/{study}sample/k{k}-seed{seed}.log",
     conda:
         "../envs/pipeline.yaml"
     params:
@@ -72,16 +72,16 @@ rule sample:
 rule reconstruct:
     input:
         test="data/split/test.safetensors",
-        model="results/models/k{k}-seed{seed}.safetensors",
+        model="results/{study}models/k{k}-seed{seed}.safetensors",
         code=code(
             *("reconstruct", "data", "devices", "figures", "files", "likelihoods", "model"),
             "noise",
         ),
     output:
-        figure="results/reconstructions/k{k}-seed{seed}.png",
-        reconstructions="results/reconstructions/k{k}-seed{seed}.safetensors",
+        figure="results/{study}reconstructions/k{k}-seed{seed}.png",
+        reconstructions="results/{study}reconstructions/k{k}-seed{seed}.safetensors",
     log:
-        "logs/reconstruct/k{k}-seed{seed}.log",
+        "logs/{study}reconstruct/k{k}-seed{seed}.log",
     conda:
         "../envs/pipeline.yaml"
     params:
