@@ -52,6 +52,7 @@ def main(args: Namespace) -> None:
         "device": device,
         "precision": precision,
         "data": train.about,
+        "train_images": len(train),
     }
     checkpoint = Checkpoint(
         args.checkpoints,

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from aevb import comparison, tables
 from aevb.comparison import FIGURES, Run, principal_axes
@@ -34,11 +35,59 @@ def test_several_seeds_add_mean_and_sample_deviation_for_each_k():
     table = tables.table([row(k, seed, v) for k in elbos for seed, v in enumerate(elbos[k])])
     for k, values in elbos.items():
         of_k = table[table["latent_dim"] == k].set_index("seed")["elbo"]
-        assert of_k["mean"] == pytest.approx(np.mean(values))
-        assert of_k["std"] == pytest.approx(np.std(values, ddof=1))
-        line = tables.readable(table).query("k == @k and seed == 'all, ± sd'")["ELBO"].item()
-        assert line == f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}"
+        assert of_k["all, sd"] == of_k["all, ci95"] == pytest.approx(np.mean(values))
+        spread = table[table["latent_dim"] == k].set_index("seed")["elbo_se"]
+        assert spread["all, sd"] == pytest.approx(np.std(values, ddof=1))
+        interval = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
+        assert np.mean(values) + spread["all, ci95"] == pytest.approx(interval[1])
+        lines = tables.readable(table).query("k == @k").set_index("seed")["ELBO"]
+        assert lines["all, ± sd"] == f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}"
+        assert lines["all, ± 95 %"] == f"{np.mean(values):.2f} ± {spread['all, ci95']:.2f}"
     assert len(table) == 6 + 4
+
+
+def evaluations(dims: list[int], seeds: list[int]) -> dict:
+    """Values per image in which images differ much more than models do."""
+    random = np.random.default_rng(0)
+    images = random.normal(0, 30, 400)
+    return {
+        (k, seed): {term: images + k + random.normal(0, 1, 400) for term in tables.COLUMNS}
+        for k in dims
+        for seed in seeds
+    }
+
+
+def test_differences_are_taken_image_by_image():
+    table = tables.differences(evaluations([3, 20], [7])).set_index("term")
+    assert (table[["latent_dim", "against", "seed"]] == [20, 3, 7]).all(axis=None)
+    for term in tables.COLUMNS:
+        row = table.loc[term]
+        assert abs(row["difference"] - 17) < 4 * row["se"]
+        assert row["se"] == pytest.approx(np.sqrt(2 / 400), rel=0.15)  # unpaired: 2.1
+        assert row["high"] - row["low"] == pytest.approx(2 * 1.96 * row["se"])
+
+
+def test_differences_over_trainings_pair_their_seeds():
+    values = evaluations([3, 20, 5], [0, 1, 2])
+    for (k, seed), terms in values.items():
+        terms["elbo"] = terms["elbo"] + 10 * seed + (k == 20) * seed  # seeds differ, pairs less
+    table = tables.differences(values).query("seed == 'all' and term == 'elbo'")
+    assert table["latent_dim"].tolist() == [20, 5]
+    row = table.iloc[0]
+    pairs = [(values[20, s]["elbo"] - values[3, s]["elbo"]).mean() for s in range(3)]
+    assert [row["low"], row["high"]] == pytest.approx(
+        stats.t.interval(0.95, 2, np.mean(pairs), stats.sem(pairs))
+    )
+    text = tables.differences_as_markdown(tables.differences(values))
+    assert f"{row['difference']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]" in text
+    assert len([line for line in text.splitlines() if line.startswith("| k =")]) == 2 * 4
+
+
+def test_one_latent_dimension_has_no_differences():
+    table = tables.differences(evaluations([3], [0, 1]))
+    assert table.empty
+    assert tables.as_csv(table).startswith("latent_dim,against,term,seed,difference,se,low,high")
+    assert "nothing to compare" in tables.differences_as_markdown(table)
 
 
 @pytest.mark.parametrize("is_log_likelihood", [0, 1])

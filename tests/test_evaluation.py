@@ -140,6 +140,7 @@ def test_elbo_is_met_within_its_sampling_noise(samples):
     np.testing.assert_allclose(terms["mu"], wrong.encode(torch.from_numpy(x))[0], rtol=1e-5)
     np.testing.assert_allclose(terms["log_var"], wrong.v.log().expand(250, K), rtol=1e-6)
     assert {name: (array.shape, array.dtype) for name, array in terms.items()} == {
+        "elbo": ((250,), np.float32),
         "log_px_given_z": ((250,), np.float32),
         "kl": ((250,), np.float32),
         "iwae_bound": ((250,), np.float32),

@@ -4,7 +4,9 @@ Colours are seaborn's colour-blind palette; where there are several seeds, bands
 standard deviation over them.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from aevb.figures import Images, mosaic, new_figure, rows_figure, show
-from aevb.files import Arrays
+from aevb.files import Arrays, read_csv, read_json, read_tensors
 
 PALETTE = "colorblind"
 DATASETS = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "kmnist": "KMNIST"}
@@ -42,6 +44,32 @@ class Run:
     samples: Arrays
     reconstructions: Arrays
     about: dict[str, Any]
+
+
+def read_run(folders: Mapping[str, Path], latent_dim: int, seed: int) -> Run:
+    """All files of one run, each kind in its folder: `metrics`, `history`, `evaluation` and on.
+
+    Raises:
+        InputError: if one is missing or is something else.
+    """
+    name = f"k{latent_dim}-seed{seed}"
+    evaluation, about = read_tensors(folders["evaluation"] / f"{name}.safetensors", "evaluation")
+    return Run(
+        latent_dim,
+        seed,
+        read_json(folders["metrics"] / f"{name}.json"),
+        pd.DataFrame(read_csv(folders["history"] / f"{name}.csv")),
+        evaluation,
+        read_tensors(folders["samples"] / f"{name}.safetensors", "samples")[0],
+        read_tensors(folders["reconstructions"] / f"{name}.safetensors", "reconstructions")[0],
+        about,
+    )
+
+
+def described(run: Run) -> dict[str, Any]:
+    """A run as a row of the table: what it is, then its metrics."""
+    names = ("latent_dim", "seed", "treatment", "likelihood")
+    return {name: run.about[name] for name in names} | run.metrics
 
 
 def setting(runs: list[Run]) -> str:

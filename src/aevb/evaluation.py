@@ -1,6 +1,5 @@
 """Bounds on log p(x) for a whole set of images, per image and as means with standard errors."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ from aevb.bounds import (
     log_importance_weights,
 )
 from aevb.errors import InputError
+from aevb.intervals import mean_and_se
 from aevb.noise import generator
 
 BLOCK = 100
@@ -35,8 +35,8 @@ def evaluate(
     """The terms of the bounds for images [N, D], with `samples` draws of z an image.
 
     Returns:
-        float32 arrays per image: log_px_given_z (mean over the draws), kl (closed form),
-        iwae_bound (at K = samples), each [N], and mu, log_var, each [N, k].
+        float32 arrays per image: elbo, its terms log_px_given_z (mean over the draws) and kl
+        (closed form), iwae_bound (at K = samples), each [N], and mu, log_var, each [N, k].
 
     Noise is keyed by (seed, block of images): results do not depend on how many images are
     evaluated at once or in which order. Sums over draws are taken in float64.
@@ -53,10 +53,13 @@ def evaluate(
             terms = encoded_terms(model, images, mu, log_var, eps)
             log_px_given_z.append(terms.log_px_given_z.double())
             log_weights.append(log_importance_weights(terms, eps).double())
+        reconstruction = torch.cat(log_px_given_z).mean(0)
+        kl = kl_per_dimension(mu.double(), log_var.double()).sum(-1)
         blocks.append(
             {
-                "log_px_given_z": torch.cat(log_px_given_z).mean(0),
-                "kl": kl_per_dimension(mu.double(), log_var.double()).sum(-1),
+                "elbo": reconstruction - kl,
+                "log_px_given_z": reconstruction,
+                "kl": kl,
                 "iwae_bound": iwae_bound(torch.cat(log_weights)),
                 "mu": mu,
                 "log_var": log_var,
@@ -71,26 +74,18 @@ def evaluate(
 def summarise(terms: dict[str, Floats], samples: int) -> dict[str, float]:
     """Means over images in nats per image, each with its standard error over images.
 
-    `elbo` = log_px_given_z − kl; `reconstruction_error` is the reconstruction term as an error,
-    −log_px_given_z.
+    `reconstruction_error` is the reconstruction term as an error, −log_px_given_z.
 
     Raises:
         InputError: for a single image, whose standard error is unknown.
     """
     if len(terms["kl"]) < 2:
         raise InputError("the test set has fewer than two images: no standard error can be given")
-    log_px_given_z, kl = terms["log_px_given_z"].astype(float), terms["kl"].astype(float)
-    per_image = {
-        "elbo": log_px_given_z - kl,
-        "log_px_given_z": log_px_given_z,
-        "reconstruction_error": -log_px_given_z,
-        "kl": kl,
-        "iwae_bound": terms["iwae_bound"].astype(float),
-    }
-    metrics: dict[str, float] = {"iwae_k": samples, "images": len(kl)}
-    for name, values in per_image.items():
-        metrics[name] = float(values.mean())
-        metrics[f"{name}_se"] = float(values.std(ddof=1) / math.sqrt(len(values)))
+    metrics: dict[str, float] = {"iwae_k": samples, "images": len(terms["kl"])}
+    for name in ("elbo", "log_px_given_z", "kl", "iwae_bound"):
+        metrics[name], metrics[f"{name}_se"] = mean_and_se(terms[name])
+    metrics["reconstruction_error"] = -metrics["log_px_given_z"]
+    metrics["reconstruction_error_se"] = metrics["log_px_given_z_se"]
     return metrics
 
 

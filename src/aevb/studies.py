@@ -49,7 +49,9 @@ def read_study(path: Path, base: Values) -> dict[str, Values]:
                 f"{path}: variant {params.shown(name)} should be named in letters, digits, _ and -"
             )
         if isinstance(own, dict) and "runs" in own:
-            raise ValueError(f"{path}: variants.{name}: runs belong under `params`, for all variants")
+            raise ValueError(
+                f"{path}: variants.{name}: runs belong under `params`, for all variants"
+            )
         values = base
         for over in (common, own):
             values = overlaid(values, over, f"{path}: variants.{name}")
@@ -64,7 +66,9 @@ def overlaid(base: Values, over: Any, where: str) -> Values:
     Raises:
         ValueError: if `over` is no mapping of sections, or touches those that studies share.
     """
-    if not isinstance(over, dict) or not all(isinstance(entries, dict) for entries in over.values()):
+    if not isinstance(over, dict) or not all(
+        isinstance(entries, dict) for entries in over.values()
+    ):
         raise ValueError(f"{where} should hold sections with parameters, as train: {{decay: 0}}")
     for section in SHARED:
         if section in over:

@@ -14,15 +14,13 @@ from enum import IntEnum
 from pathlib import PurePosixPath
 from typing import Any
 
+from aevb.intervals import student
+
 Metrics = Mapping[str, Any]
 Results = Mapping[str, bytes]
 
 LEAST_SEEDS = 3
 """Fewer say too little about a standard deviation."""
-
-STUDENT = {2: 9.925, 3: 5.841, 4: 4.604, 5: 4.032, 6: 3.707, 7: 3.499, 8: 3.355, 9: 3.250}
-"""Student's t, quantile 0.995, for n − 1 degrees of freedom; with more seeds the last one serves,
-which is a little wide. As a table, since scipy is here for the tests alone."""
 
 
 class Verdict(IntEnum):
@@ -106,8 +104,7 @@ def spread_tolerance(values: Sequence[float]) -> float | None:
     """
     if len(values) < LEAST_SEEDS:
         return None
-    t = STUDENT[min(len(values) - 1, max(STUDENT))]
-    return t * math.sqrt(2) * statistics.stdev(values)
+    return student(len(values) - 1, 0.995) * math.sqrt(2) * statistics.stdev(values)
 
 
 def is_number(value: object) -> bool:

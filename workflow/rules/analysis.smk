@@ -11,19 +11,25 @@ localrules:
     register,
 
 
-def all_files_of_the_runs(wildcards):
-    """What compare reads: all but the models."""
+def files_to_compare(study):
+    """What the stages make of every run, all but the models."""
     stages = (rules.evaluate.output, rules.sample.output, rules.reconstruct.output)
     patterns = [rules.train.output.history, *(file for stage in stages for file in stage)]
-    return every_run(wildcards.study, *patterns)
+    return every_run(study, *patterns)
+
+
+def all_files_of_the_runs(wildcards):
+    """What compare reads."""
+    return files_to_compare(wildcards.study)
 
 
 rule compare:
     input:
         runs=all_files_of_the_runs,
-        code=code("compare", "comparison", "figures", "files", "tables"),
+        code=code("compare", "comparison", "figures", "files", "intervals", "tables"),
     output:
         expand("results/{{study}}comparison/table.{kind}", kind=["csv", "md", "tex"]),
+        expand("results/{{study}}comparison/differences.{kind}", kind=["csv", "md"]),
         expand("results/{{study}}comparison/{name}.png", name=FIGURES),
     log:
         "logs/{study}compare.log",

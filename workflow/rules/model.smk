@@ -30,8 +30,8 @@ rule evaluate:
         test="data/split/test.safetensors",
         model="results/{study}models/k{k}-seed{seed}.safetensors",
         code=code(
-            *("evaluate", "bounds", "data", "devices", "evaluation", "files", "likelihoods"),
-            *("model", "noise"),
+            *("evaluate", "bounds", "data", "devices", "evaluation", "files", "intervals"),
+            *("likelihoods", "model", "noise"),
         ),
     output:
         metrics="results/{study}metrics/k{k}-seed{seed}.json",

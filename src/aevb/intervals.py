@@ -1,0 +1,27 @@
+"""Means with their standard errors, and intervals for means over few trainings."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+def mean_and_se(values: ArrayLike) -> tuple[float, float]:
+    """Mean of independent values and its standard error, s / √n, in float64."""
+    numbers = np.asarray(values, np.float64)
+    return float(numbers.mean()), float(numbers.std(ddof=1) / math.sqrt(len(numbers)))
+
+
+def student(freedom: int, probability: float) -> float:
+    """The quantile of Student's distribution with so many degrees of freedom."""
+    from scipy.special import stdtrit  # here, since most users of this module need means alone
+
+    return float(stdtrit(freedom, probability))
+
+
+def student_half_width(values: Sequence[float], level: float = 0.95) -> float:
+    """Half the interval that covers the mean of normal values so often; nan for fewer than two."""
+    if len(values) < 2:
+        return math.nan
+    return student(len(values) - 1, (1 + level) / 2) * mean_and_se(values)[1]

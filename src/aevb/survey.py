@@ -1,0 +1,97 @@
+"""The figures that set the variants of a study side by side.
+
+Each variant is a list of runs, of the same latent dimensions and seeds in all of them.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from aevb.comparison import DATASETS, PALETTE, Run, first_seed
+from aevb.figures import new_figure, rows_figure
+
+Variants = Mapping[str, Sequence[Run]]
+
+IMAGES = 10
+"""Shown of each kind, beside each other."""
+
+
+def title(variants: Variants) -> str:
+    """The data, for titles; treatment and likelihood may differ between variants."""
+    about = next(iter(variants.values()))[0].about
+    return DATASETS[about["data"]["name"]]
+
+
+def curves(variants: Variants) -> Figure:
+    """The bound against the training images seen, as in Kingma & Welling, figure 2.
+
+    A panel for each k; with several seeds, lines are means and bands one standard deviation.
+    """
+    frames = []
+    for variant, runs in variants.items():
+        for run in runs:
+            names = {"train_elbo": "train", "validation_elbo": "validation"}
+            long = run.history.rename(columns=names).melt("epoch", [*names.values()], "set", "elbo")
+            long["images"] = long["epoch"] * run.about["train_images"]
+            frames.append(long.assign(variant=variant, k=run.latent_dim, seed=run.seed))
+    data = pd.concat(frames, ignore_index=True).dropna()
+    dims = list(dict.fromkeys(data["k"]))
+    figure = new_figure(
+        min(3.6 * len(dims) + 2.4, 20), 4.2, f"ELBO in training and validation, {title(variants)}"
+    )
+    for axis, k in zip(figure.subplots(1, len(dims), squeeze=False)[0], dims, strict=True):
+        chosen = data[data["k"] == k]
+        sns.lineplot(
+            chosen,
+            x="images",
+            y="elbo",
+            hue="variant",
+            style="set",
+            ax=axis,
+            errorbar="sd",
+            palette=dict(zip(variants, sns.color_palette(PALETTE, len(variants)), strict=True)),
+            style_order=["train", "validation"],
+            legend=bool(k == dims[0]),
+        )
+        axis.set(title=f"k = {k}", xscale="log", xlabel="training images seen", ylabel="")
+        low, high = chosen["elbo"].quantile(0.05), chosen["elbo"].max()
+        axis.set_ylim(low - 0.1 * (high - low), high + 0.05 * (high - low))
+        axis.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("ELBO, nats per image")
+    legend = figure.axes[0].get_legend_handles_labels()
+    figure.axes[0].legend().remove()
+    figure.legend(*legend, loc="outside right center", frameon=False)
+    return figure
+
+
+def samples(variants: Variants) -> Figure:
+    """Decoder means and draws from the prior, a row for each variant and k."""
+    rows = [
+        (name, np.concatenate((run.samples["means"][:IMAGES], run.samples["draws"][:IMAGES])))
+        for name, run in _shown(variants)
+    ]
+    columns = max(len(images) for _, images in rows)
+    what = "Samples: z ~ N(0, I), decoded; left means E[x|z], right draws x ~ p(x|z)"
+    return rows_figure(rows, columns, f"{what}\n{title(variants)}")
+
+
+def reconstructions(variants: Variants) -> Figure:
+    """The same test images, decoded by each variant and k."""
+    shown = list(_shown(variants))
+    rows = [("test image", shown[0][1].reconstructions["originals"][:IMAGES])]
+    rows += [(name, run.reconstructions["reconstructions"][:IMAGES]) for name, run in shown]
+    what = "Test images, encoded and decoded at z = mu"
+    return rows_figure(rows, len(rows[0][1]), f"{what}\n{title(variants)}")
+
+
+def _shown(variants: Variants) -> Iterator[tuple[str, Run]]:
+    """The runs whose images are shown, named."""
+    for variant, runs in variants.items():
+        for run in first_seed(list(runs)):
+            yield f"{variant}, k = {run.latent_dim}", run
+
+
+FIGURES = {"curves": curves, "samples": samples, "reconstructions": reconstructions}

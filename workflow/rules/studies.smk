@@ -1,0 +1,58 @@
+# Studies: the same rules under other parameters. `snakemake --cores 4 likelihoods` runs the one that
+# studies/likelihoods.yaml declares.
+
+
+localrules:
+    survey,
+
+
+def all_files_of_the_variants(wildcards):
+    """What survey reads: what compare does, of each variant."""
+    return [
+        file
+        for variant in STUDIES[wildcards.name]
+        for file in files_to_compare(f"studies/{wildcards.name}/{variant}/")
+    ]
+
+
+def variants(wildcards):
+    """The names of a study's variants, in their order."""
+    return " ".join(STUDIES[wildcards.name])
+
+
+def runs_of_the_variants(wildcards):
+    """The section `runs` as flags; it is the same for all variants."""
+    first = next(iter(STUDIES[wildcards.name].values()))
+    return params.flags(first["runs"])
+
+
+rule survey:
+    input:
+        runs=all_files_of_the_variants,
+        code=code("survey", "comparison", "figures", "files", "intervals", "survey", "tables"),
+    output:
+        expand("results/studies/{{name}}/table.{kind}", kind=["csv", "md"]),
+        expand(
+            "results/studies/{{name}}/{figure}.png",
+            figure=["curves", "samples", "reconstructions"],
+        ),
+    log:
+        "logs/studies/{name}/survey.log",
+    conda:
+        "../envs/pipeline.yaml"
+    params:
+        flags=runs_of_the_variants,
+        variants=variants,
+    shell:
+        "python src/survey.py --study results/studies/{wildcards.name} "
+        "--output results/studies/{wildcards.name} --variants {params.variants} "
+        "{params.flags} --log {log}"
+
+
+for name in STUDIES:
+
+    rule:
+        name:
+            name
+        input:
+            expand(rules.survey.output, name=name),
