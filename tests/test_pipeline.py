@@ -373,3 +373,21 @@ def test_a_dvc_experiment_sets_a_parameter(by_dvc: Path, tmp_path: Path) -> None
     assert "quicker" in run("dvc exp list", tree)
     elbo = json.loads(run("dvc metrics diff HEAD --json", tree))[METRICS]["elbo"]
     assert elbo["new"] != elbo["old"]
+
+
+def test_a_study_is_the_same_workflow_in_folders_of_its_own(by_snakemake, tmp_path):
+    tree = copy(by_snakemake, tmp_path)
+    text = "params: {}\nvariants: {same: {}, other: {train: {optimiser: adagrad}}}\n"
+    (tree / "studies" / "tiny.yaml").write_text(text, encoding="utf-8")
+    before = made(tree)
+    run("snakemake --cores 2 tiny", tree)
+    after = made(tree)
+    assert before.items() <= after.items()
+    for file in (MODEL, METRICS):
+        name = file.removeprefix("results/")
+        assert after[f"results/studies/tiny/same/{name}"] == before[file]
+        assert after[f"results/studies/tiny/other/{name}"] != before[file]
+    table = after["results/studies/tiny/table.md"].decode()
+    assert [line.split("|")[1].strip() for line in table.splitlines()[2:4]] == ["same", "other"]
+    for target in ("tiny", "all"):
+        assert jobs(run(f"snakemake -n {target}", tree)) == []
