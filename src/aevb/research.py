@@ -1,0 +1,85 @@
+"""What the optional stages found, on all runs side by side."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from aevb.comparison import PALETTE
+from aevb.figures import new_figure
+from aevb.files import Arrays
+from aevb.intervals import mean_and_se
+
+Found = Mapping[tuple[int, int], Mapping[str, Mapping[str, float]]]
+"""For each (latent_dim, seed) the metrics of each stage."""
+
+
+def findings(found: Found) -> pd.DataFrame:
+    """A row for each number: stage, metric, latent_dim, seed, value and, where it has one, se."""
+    rows = [
+        (stage, name, k, seed, value, metrics.get(f"{name}_se"))
+        for (k, seed), stages in found.items()
+        for stage, metrics in stages.items()
+        for name, value in metrics.items()
+        if not (name.endswith("_se") and name.removesuffix("_se") in metrics)
+    ]
+    return pd.DataFrame(rows, columns=["stage", "metric", "latent_dim", "seed", "value", "se"])
+
+
+def as_markdown(table: pd.DataFrame) -> str:
+    """The findings to read: a row for each number, a column for each run."""
+    cells = table.assign(
+        cell=[
+            f"{value:.4g}" if math.isnan(se) else _with_error(value, se)
+            for value, se in zip(table["value"], table["se"].astype(float), strict=True)
+        ],
+        run=[f"k = {row.latent_dim}, seed {row.seed}" for row in table.itertuples()],
+    )
+    wide = cells.pivot_table("cell", ["stage", "metric"], "run", aggfunc="first", sort=False)
+    text = wide.fillna("").reset_index().to_markdown(index=False, disable_numparse=True)
+    return f"{text}\n\n± is the standard error, over images unless the stage says otherwise.\n"
+
+
+def _with_error(value: float, se: float) -> str:
+    """Both with the digits that the error has: two of them."""
+    digits = 2 if se <= 0 else max(0, 1 - int(np.floor(np.log10(se))))
+    return f"{value:.{digits}f} ± {se:.{digits}f}"
+
+
+def above_the_elbo(found: Found, ladders: Mapping[tuple[int, int], Arrays]) -> Figure:
+    """How far each bound lies above the ELBO, image by image, against the number of samples.
+
+    Lines and marks belong to runs; the marks at the right are annealed importance sampling on its
+    own images, which does not use q(z|x).
+    """
+    figure = new_figure(8, 4.8, "Bounds on log p(x) against the number of samples, test images")
+    axis = figure.add_subplot()
+    dims = list(dict.fromkeys(k for k, _ in ladders))
+    colours = dict(zip(dims, sns.color_palette(PALETTE, len(dims)), strict=True))
+    for (k, seed), terms in ladders.items():
+        elbo = terms["log_px_given_z"].astype(float) - terms["kl"]
+        points = [mean_and_se(bound - elbo) for bound in terms["iwae_bound"].T.astype(float)]
+        heights, errors = zip(*points, strict=True)
+        label = f"k = {k}" if (k, seed) == next(run for run in ladders if run[0] == k) else None
+        style: dict[str, Any] = {"color": colours[k], "capsize": 3}
+        axis.errorbar(terms["k"], heights, errors, marker="o", label=label, **style)
+        ais = found[k, seed]["ais"]
+        place = terms["k"].max() * 4
+        axis.errorbar(
+            place, ais["log_px_minus_elbo"], ais["log_px_minus_elbo_se"], marker="D", **style
+        )
+        axis.annotate("AIS", (place, ais["log_px_minus_elbo"]), (8, -3), textcoords="offset points")
+    axis.set(
+        xscale="log",
+        xlabel="K, samples of z an image",
+        ylabel="nats per image above the ELBO",
+    )
+    axis.margins(x=0.12)
+    axis.grid(alpha=0.3)
+    axis.legend(title="IWAE bound", frameon=False)
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure

@@ -1,0 +1,46 @@
+"""Gather what the optional stages found on every run: one table and a figure of the bounds.
+
+Reads the files of the runs named by --latent_dims and --seeds and no others.
+"""
+
+from argparse import Namespace
+from itertools import product
+from pathlib import Path
+
+from aevb import cli
+from aevb.figures import save_figure
+from aevb.files import read_json, read_tensors, write_text
+from aevb.params import Runs
+from aevb.research import above_the_elbo, as_markdown, findings
+from aevb.tables import as_csv
+
+KINDS = ("ladder", "ais", "latents", "fidelity")
+
+
+def arguments() -> cli.Parser:
+    """The command line of this stage."""
+    parser = cli.parser(__doc__, Runs)
+    for kind in KINDS:
+        parser.add_argument(f"--{kind}", type=Path, required=True, help=f"folder of {kind}")
+    parser.add_argument("--output", type=Path, required=True, help="folder to write into")
+    return parser
+
+
+def main(args: Namespace) -> None:
+    """Read the findings on all runs, write table and figure."""
+    settings = cli.settings(Runs, args)
+    runs = list(product(settings.latent_dims, settings.seeds))
+    found, ladders = {}, {}
+    for k, seed in runs:
+        name = f"k{k}-seed{seed}"
+        found[k, seed] = {kind: read_json(vars(args)[kind] / f"{name}.json") for kind in KINDS}
+        ladders[k, seed] = read_tensors(args.ladder / f"{name}.safetensors", "ladder")[0]
+    table = findings(found)
+    write_text(args.output / "table.csv", as_csv(table))
+    write_text(args.output / "table.md", as_markdown(table))
+    save_figure(args.output / "bounds.png", above_the_elbo(found, ladders))
+    cli.log.info("research: %d runs, wrote %s", len(runs), args.output)
+
+
+if __name__ == "__main__":
+    cli.run(main, arguments())

@@ -1,0 +1,61 @@
+"""The findings on all runs side by side: every number once, with the digits that it has."""
+
+import numpy as np
+import pytest
+
+from aevb.figures import save_figure
+from aevb.research import above_the_elbo, as_markdown, findings
+
+FOUND = {
+    (k, 0): {
+        "ladder": {"elbo": -130.123456 + k, "elbo_se": 0.4567, "ess_1": 1.0, "ess_1_se": 0.0},
+        "ais": {"log_px_minus_elbo": 3.0 + k, "log_px_minus_elbo_se": 0.1, "images": 100},
+        **({"latents": {"active_units": 3}} if k == 3 else {}),
+    }
+    for k in (3, 20)
+}
+
+
+def ladder(k: int) -> dict:
+    """Bounds that rise by k / 10 from rung to rung, above ELBOs that differ much more."""
+    elbo = np.random.default_rng(k).normal(-100, 30, 50)
+    rungs = np.array([1, 10, 100])
+    bounds = elbo[:, None] + k / 10 * np.arange(3)
+    return {
+        "k": rungs,
+        "log_px_given_z": (elbo + 9).astype(np.float32),
+        "kl": np.full(50, 9, np.float32),
+        "iwae_bound": bounds.astype(np.float32),
+    }
+
+
+def test_every_number_stands_once_beside_its_error():
+    table = findings(FOUND)
+    rows = table.set_index(["stage", "metric", "latent_dim"])
+    assert rows.loc[("ladder", "elbo", 20), "value"] == pytest.approx(-110.123456)
+    assert rows.loc[("ladder", "elbo", 20), "se"] == pytest.approx(0.4567)
+    assert np.isnan(rows.loc[("ais", "images", 3), "se"])
+    assert not table["metric"].str.endswith("_se").any()
+    assert len(table) == 2 * 4 + 1
+
+
+def test_a_number_has_the_digits_of_its_error():
+    text = as_markdown(findings(FOUND))
+    lines = {line.split("|")[2].strip(): line.split("|")[3:5] for line in text.splitlines()[2:-2]}
+    assert [cell.strip() for cell in lines["elbo"]] == ["-127.12 ± 0.46", "-110.12 ± 0.46"]
+    assert [cell.strip() for cell in lines["ess_1"]] == ["1.00 ± 0.00", "1.00 ± 0.00"]
+    assert [cell.strip() for cell in lines["active_units"]] == ["3", ""]
+
+
+def test_bounds_are_drawn_above_the_elbo_of_the_same_images(tmp_path):
+    ladders = {run: ladder(run[0]) for run in FOUND}
+    axis = above_the_elbo(FOUND, ladders).axes[0]
+    drawn = {float(line.get_ydata()[-1]): line for line in axis.lines if line.get_marker() == "o"}
+    assert sorted(drawn) == pytest.approx([0.6, 4.0], abs=1e-4)
+    for k, line in zip((3, 20), (drawn[key] for key in sorted(drawn)), strict=True):
+        np.testing.assert_allclose(
+            np.array(line.get_ydata(), float), k / 10 * np.arange(3), atol=1e-4
+        )
+    for name in ("a", "b"):
+        save_figure(tmp_path / name, above_the_elbo(FOUND, ladders))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()

@@ -1,0 +1,37 @@
+# What a paper would say of the models, beyond the default: `snakemake --cores 4 research`.
+
+
+localrules:
+    summarise,
+
+
+def found_on_the_runs(wildcards):
+    """What the optional stages make of every run."""
+    stages = (rules.ladder.output, rules.ais.output, rules.latents.output, rules.fidelity.output)
+    return every_run(wildcards.study, *(file for stage in stages for file in stage))
+
+
+rule summarise:
+    input:
+        found=found_on_the_runs,
+        code=code("research", "comparison", "figures", "files", "intervals", "research", "tables"),
+    output:
+        expand("results/{{study}}research/table.{kind}", kind=["csv", "md"]),
+        "results/{study}research/bounds.png",
+    log:
+        "logs/{study}research.log",
+    conda:
+        "../envs/pipeline.yaml"
+    params:
+        flags=flags("runs"),
+    shell:
+        "python src/research.py --ladder results/{wildcards.study}ladder "
+        "--ais results/{wildcards.study}ais --latents results/{wildcards.study}latents "
+        "--fidelity results/{wildcards.study}fidelity "
+        "--output results/{wildcards.study}research {params.flags} --log {log}"
+
+
+rule research:
+    input:
+        expand(rules.summarise.output, study=""),
+        every_run("", *rules.traverse.output),
