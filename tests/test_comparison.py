@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from aevb import comparison, tables
-from aevb.comparison import FIGURES, Run, principal_axes
+from aevb.comparison import FIGURES, Run, principal_axes, pushed_apart
 from aevb.figures import mosaic, save_figure
 
 
@@ -123,6 +123,27 @@ def test_one_dimension_has_one_axis():
     assert points[:, 0].tolist() == (np.arange(10) - 4.5).tolist()
     assert points[:, 1].tolist() == [0] * 10
     assert shares == [1]
+
+
+def distances(places: np.ndarray) -> np.ndarray:
+    """Between each two of them."""
+    apart = np.linalg.norm(places[:, None] - places, axis=-1)
+    return apart[np.triu_indices(len(places), 1)]
+
+
+@pytest.mark.parametrize("spread", [0, 1e-3, 0.1, 1])
+def test_labels_are_pushed_apart_around_where_they_were(spread):
+    places = spread * np.random.default_rng(0).standard_normal((10, 2)) + [3, 4]
+    pushed = pushed_apart(places, 0.5)
+    assert distances(pushed).min() >= 0.999 * 0.5
+    np.testing.assert_allclose(pushed.mean(0), places.mean(0))
+    np.testing.assert_array_equal(pushed, pushed_apart(places, 0.5))
+
+
+def test_labels_that_are_apart_stay():
+    places = np.array([[0, 0], [1, 0], [5, 5.0]])
+    np.testing.assert_array_equal(pushed_apart(places, 1.0), places)
+    np.testing.assert_allclose(pushed_apart(places, 2.0), [[-0.5, 0], [1.5, 0], [5, 5]])
 
 
 def test_a_mosaic_shows_every_image_once_ink_black():

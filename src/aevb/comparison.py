@@ -6,6 +6,7 @@ standard deviation over them.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,9 @@ LIKELIHOODS = {
     "continuous_bernoulli": "continuous Bernoulli",
     "gaussian": "Gaussian",
 }
+
+LABEL = 0.07
+"""The width of a label in the latent space, as a share of what the points span."""
 
 
 @dataclass(frozen=True)
@@ -220,7 +224,10 @@ def reconstructions(runs: list[Run]) -> Figure:
 
 
 def latent_space(runs: list[Run]) -> Figure:
-    """Posterior means of the test images on their two main axes, coloured by class."""
+    """Posterior means of the test images on their two main axes, coloured by class.
+
+    A label stands at the median of its class, or beside it where it would hide another.
+    """
     shown = first_seed(runs)
     palette = sns.color_palette(PALETTE, 10)
     figure = new_figure(
@@ -230,10 +237,12 @@ def latent_space(runs: list[Run]) -> Figure:
         points, shares = principal_axes(run.evaluation["mu"])
         labels = run.evaluation["labels"]
         axis.scatter(*points.T, s=3, alpha=0.5, linewidths=0, c=[palette[i] for i in labels])
-        for digit in np.unique(labels):
-            centre = np.median(points[labels == digit], 0)
+        digits = np.unique(labels)
+        centres = np.array([np.median(points[labels == digit], 0) for digit in digits])
+        places = pushed_apart(centres, LABEL * np.ptp(points, 0).max())
+        for digit, place in zip(digits, places, strict=True):
             axis.text(
-                *centre, str(digit), color="black", fontsize=13, weight="bold", ha="center",
+                *place, str(digit), color="black", fontsize=13, weight="bold", ha="center",
                 va="center", bbox={"boxstyle": "circle,pad=0.15", "fc": "white",
                                    "ec": palette[digit], "lw": 2},
             )  # fmt: skip
@@ -244,6 +253,24 @@ def latent_space(runs: list[Run]) -> Figure:
         axis.set_title(f"k = {run.latent_dim}, seed {run.seed}", fontsize=11)
         axis.set_aspect("equal", adjustable="datalim")
     return figure
+
+
+def pushed_apart(places: NDArray[np.float64], distance: float) -> NDArray[np.float64]:
+    """Places [N, 2], each two that were closer moved along their line until `distance` apart."""
+    places = places.copy()
+    for _ in range(1000):
+        still = True
+        for one, other in combinations(range(len(places)), 2):
+            between = places[other] - places[one]
+            apart = float(np.hypot(*between))
+            if apart < 0.999 * distance:
+                direction = between / apart if apart > 0 else np.array([1.0, 0.0])
+                places[one] -= (distance - apart) / 2 * direction
+                places[other] += (distance - apart) / 2 * direction
+                still = False
+        if still:
+            break
+    return places
 
 
 def principal_axes(mu: Images) -> tuple[NDArray[np.float64], list[float]]:
