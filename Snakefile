@@ -10,6 +10,7 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/model.smk"
 include: "workflow/rules/analysis.smk"
 include: "workflow/rules/studies.smk"
+include: "workflow/rules/latents.smk"
 
 
 rule all:

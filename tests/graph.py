@@ -117,8 +117,8 @@ def changed(values: Values, section: str, **entries: Any) -> Values:
     return {**values, section: {**values[section], **entries}}
 
 
-def snakemake_graph(tree: Path) -> Graph:
-    """The jobs that `snakemake` would run in a tree without results."""
+def snakemake_graph(tree: Path, *targets: str) -> Graph:
+    """The jobs that `snakemake` would run in a tree without results, for `all` or for targets."""
     quiet = OutputSettings(quiet={Quietness.ALL})
     # The workflow alters PATH and sys.path, the engine the working directory.
     with (
@@ -128,7 +128,9 @@ def snakemake_graph(tree: Path) -> Graph:
     ):
         workflow_api = api.workflow(ResourceSettings(cores=4), None, None, None, None, None,
                                     tree / "Snakefile", tree)  # fmt: skip
-        workflow = workflow_api.dag(DAGSettings(forceall=True)).workflow_api._workflow
+        workflow = workflow_api.dag(
+            DAGSettings(targets=set(targets), forceall=True)
+        ).workflow_api._workflow
         workflow._prepare_dag(
             forceall=True, ignore_incomplete=True, lock_warn_only=True, nolock=True
         )

@@ -28,6 +28,8 @@ STAGES: dict[str, tuple[type[params.Section], ...]] = {
     "sample": (params.Sample,),
     "reconstruct": (params.Reconstruct,),
     "compare": (params.Runs,),
+    "latents": (params.Latents,),
+    "traverse": (params.Traverse,),
 }
 EACH_STAGE = pytest.mark.parametrize("stage", STAGES)
 SETS = ("train", "validation", "test")
@@ -38,6 +40,8 @@ INPUTS = {
     "evaluate": {"test": "split/test", "model": "model"},
     "sample": {"model": "model"},
     "reconstruct": {"test": "split/test", "model": "model"},
+    "latents": {"train": "split/train", "test": "split/test", "model": "model"},
+    "traverse": {"test": "split/test", "model": "model"},
 }
 OUTPUTS = {
     "split": SETS,
@@ -45,6 +49,8 @@ OUTPUTS = {
     "evaluate": ("metrics", "evaluation"),
     "sample": ("means", "draws", "samples"),
     "reconstruct": ("figure", "reconstructions"),
+    "latents": ("metrics", "latents"),
+    "traverse": ("manifold", "traversals", "interpolations", "images"),
 }
 SETTINGS = {
     "split": "--validation_size 100",
@@ -52,6 +58,8 @@ SETTINGS = {
     "evaluate": "--iwae_k 2",
     "sample": "--rows 1 --columns 2",
     "reconstruct": "--images 2",
+    "latents": "--samples 1",
+    "traverse": "--grid 2 --dimensions 1 --steps 2 --pairs 1",
 }
 
 
@@ -205,6 +213,8 @@ def test_required_files_are_asked_for(stage):
         ("evaluate", "--iwae_k", "0"),
         ("sample", "--rows", "101"),
         ("reconstruct", "--images", "0"),
+        ("latents", "--threshold", "0"),
+        ("traverse", "--steps", "1"),
     ],
 )
 def test_values_out_of_range_are_one_line(made, tmp_path, stage, flag, value):

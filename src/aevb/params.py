@@ -23,6 +23,7 @@ Treatment = Literal["dynamic", "fixed", "gray"]
 Optimiser = Literal["adam", "adagrad"]
 Precision = Literal["float32", "bfloat16", "auto"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
+Around = Literal["image", "origin"]
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Positive = Annotated[int, Field(ge=1, le=10**6)]
@@ -120,6 +121,29 @@ class Reconstruct(Section):
     seed: Seed = Field(0, description="of the choice of images")
 
 
+class Latents(Section):
+    """What the latents hold; no default stage."""
+
+    threshold: float = Field(
+        0.01, gt=0, le=1000, description="a unit is active if the variance of its mean is above it"
+    )
+    samples: Positive = Field(5, description="samples of z an image, for the mutual information")
+    neighbours: int = Field(5, ge=1, le=1000, description="of the nearest-neighbour classifier")
+    seed: Seed = Field(0, description="of the samples of z")
+
+
+class Traverse(Section):
+    """Pictures of the latent space; no default stage."""
+
+    grid: int = Field(20, ge=1, le=100, description="images on a side of the manifold")
+    dimensions: int = Field(10, ge=1, le=100, description="traversed, those of the largest KL")
+    steps: int = Field(13, ge=2, le=100, description="images a traversal or interpolation")
+    extent: float = Field(3.0, gt=0, le=100, description="a traversal goes from minus it to it")
+    around: Around = Field("image", description="the other dimensions: mu of an image, or 0")
+    pairs: int = Field(8, ge=1, le=100, description="test images interpolated between, two each")
+    seed: Seed = Field(0, description="of the choice of images")
+
+
 class Runs(Section):
     """One training for each latent dimension and each seed."""
 
@@ -139,6 +163,8 @@ class Params(Section):
     evaluate: Evaluate = Evaluate()
     sample: Sample = Sample()
     reconstruct: Reconstruct = Reconstruct()
+    latents: Latents = Latents()
+    traverse: Traverse = Traverse()
     runs: Runs = Runs()
 
 
