@@ -11,6 +11,7 @@ include: "workflow/rules/model.smk"
 include: "workflow/rules/analysis.smk"
 include: "workflow/rules/studies.smk"
 include: "workflow/rules/latents.smk"
+include: "workflow/rules/samples.smk"
 
 
 rule all:

@@ -118,7 +118,7 @@ def changed(values: Values, section: str, **entries: Any) -> Values:
 
 
 def snakemake_graph(tree: Path, *targets: str) -> Graph:
-    """The jobs that `snakemake` would run in a tree without results, for `all` or for targets."""
+    """The jobs that `snakemake` would run, for these files say, in a tree without results."""
     quiet = OutputSettings(quiet={Quietness.ALL})
     # The workflow alters PATH and sys.path, the engine the working directory.
     with (
@@ -128,9 +128,8 @@ def snakemake_graph(tree: Path, *targets: str) -> Graph:
     ):
         workflow_api = api.workflow(ResourceSettings(cores=4), None, None, None, None, None,
                                     tree / "Snakefile", tree)  # fmt: skip
-        workflow = workflow_api.dag(
-            DAGSettings(targets=set(targets), forceall=True)
-        ).workflow_api._workflow
+        settings = DAGSettings(targets=frozenset(targets), forceall=True)
+        workflow = workflow_api.dag(settings).workflow_api._workflow
         workflow._prepare_dag(
             forceall=True, ignore_incomplete=True, lock_warn_only=True, nolock=True
         )

@@ -39,6 +39,8 @@ RERUN = {
     "latents": [],
     "traverse": [],
     "runs": ["compare"],
+    "classifier": [],
+    "fidelity": [],
 }
 
 
@@ -158,9 +160,8 @@ def faults(snakemake: Engine, dvc: Engine) -> Iterator[str]:
             yield from graph.undeclared(variant.split(".")[0], dvc(SHIPPED), dvc(values))
             yield from wrong_reruns(variant, snakemake)
             yield from wrong_reruns(variant, dvc)
-    for section in DEFAULTS:
-        if RERUN[section]:  # others are flags of no default stage
-            yield from unnoticed_swaps(section, snakemake)
+    for section in filter(RERUN.get, DEFAULTS):
+        yield from unnoticed_swaps(section, snakemake)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

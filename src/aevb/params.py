@@ -144,6 +144,25 @@ class Traverse(Section):
     seed: Seed = Field(0, description="of the choice of images")
 
 
+class Classifier(Section):
+    """Tells the classes of images apart; samples are compared in its features."""
+
+    epochs: int = Field(8, ge=1, le=1000, description="passes over the training set")
+    batch_size: Positive = Field(100, description="images a step")
+    learning_rate: float = Field(
+        0.003, gt=0, le=1, description="of Adam at the start, falling in a line to 0"
+    )
+    seed: Seed = Field(0, description="of initialisation, batches and binarisation")
+
+
+class Fidelity(Section):
+    """Samples beside test images: how alike they are, how much they cover."""
+
+    images: int = Field(10000, ge=20, le=10**6, description="samples, and as many test images")
+    neighbours: int = Field(5, ge=1, le=1000, description="k of the k-nearest-neighbour balls")
+    seed: Seed = Field(0, description="of the samples and of the choice of images")
+
+
 class Runs(Section):
     """One training for each latent dimension and each seed."""
 
@@ -165,6 +184,8 @@ class Params(Section):
     reconstruct: Reconstruct = Reconstruct()
     latents: Latents = Latents()
     traverse: Traverse = Traverse()
+    classifier: Classifier = Classifier()
+    fidelity: Fidelity = Fidelity()
     runs: Runs = Runs()
 
 
