@@ -75,9 +75,9 @@ def main(args: Namespace) -> None:
     rows += [(name, pixels.train[places[:, rank]]) for rank, name in enumerate(ranks)]
     run = f"k = {model.latent_dim}, seed {about['seed']}"
     title = (
-        f"Decoder means for z ~ N(0, I) and the training images nearest to them, {run}\n"
-        f"mean distance {metrics['means_distance_to_train']:.2f}, "
-        f"of test images {metrics['means_distance_to_train_real']:.2f}"
+        f"Decoder means and the nearest training images, {run}\n"
+        f"mean distance to the nearest {metrics['means_distance_to_train']:.2f}, "
+        f"that of test images {metrics['means_distance_to_train_real']:.2f}"
     )
     save_figure(args.figure, rows_figure(rows, COLUMNS, title))
     write_json(args.metrics, metrics)

@@ -30,6 +30,8 @@ STAGES: dict[str, tuple[type[params.Section], ...]] = {
     "compare": (params.Runs,),
     "latents": (params.Latents,),
     "traverse": (params.Traverse,),
+    "classify": (params.Classifier,),
+    "fidelity": (params.Fidelity,),
 }
 EACH_STAGE = pytest.mark.parametrize("stage", STAGES)
 SETS = ("train", "validation", "test")
@@ -42,6 +44,13 @@ INPUTS = {
     "reconstruct": {"test": "split/test", "model": "model"},
     "latents": {"train": "split/train", "test": "split/test", "model": "model"},
     "traverse": {"test": "split/test", "model": "model"},
+    "classify": {"train": "split/train", "test": "split/test"},
+    "fidelity": {
+        "train": "split/train",
+        "test": "split/test",
+        "model": "model",
+        "classifier": "classifier",
+    },
 }
 OUTPUTS = {
     "split": SETS,
@@ -51,6 +60,8 @@ OUTPUTS = {
     "reconstruct": ("figure", "reconstructions"),
     "latents": ("metrics", "latents"),
     "traverse": ("manifold", "traversals", "interpolations", "images"),
+    "classify": ("classifier", "accuracy"),
+    "fidelity": ("metrics", "fidelity", "figure"),
 }
 SETTINGS = {
     "split": "--validation_size 100",
@@ -60,6 +71,8 @@ SETTINGS = {
     "reconstruct": "--images 2",
     "latents": "--samples 1",
     "traverse": "--grid 2 --dimensions 1 --steps 2 --pairs 1",
+    "classify": "--epochs 1",
+    "fidelity": "--images 60",
 }
 
 
@@ -117,7 +130,8 @@ def made(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     write_raw(folder / "raw")
     assert run("split", *command("split", folder, folder / "split")).code == 0
-    assert run("train", *command("train", folder, folder)).code == 0
+    for stage in ("train", "classify"):
+        assert run(stage, *command(stage, folder, folder)).code == 0
     return folder
 
 

@@ -301,6 +301,10 @@ def alter(file: Path, old: str, new: str) -> None:
     file.write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
+def test_the_workflow_as_it_stands_has_no_fault(snakemake: Engine, dvc: Engine) -> None:
+    assert list(faults(snakemake, dvc)) == []
+
+
 @pytest.mark.parametrize("fault", DVC_FAULTS)
 def test_a_fault_in_dvc_yaml_is_found(fault: str, tree: Path, snakemake: Engine) -> None:
     alter(tree / "dvc.yaml", *DVC_FAULTS[fault])

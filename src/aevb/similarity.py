@@ -67,7 +67,7 @@ def frechet(real: Doubles, fake: Doubles) -> float:
     values, axes = np.linalg.eigh(s)
     root = axes * np.sqrt(values.clip(0)) @ axes.T
     both = np.sqrt(np.linalg.eigvalsh(root @ t @ root).clip(0)).sum()
-    return float(np.square(m - n).sum() + np.trace(s) + np.trace(t) - 2 * both)
+    return max(float(np.square(m - n).sum() + np.trace(s) + np.trace(t) - 2 * both), 0.0)
 
 
 def scores(real: Doubles, fake: Doubles, neighbours: int) -> tuple[dict[str, float], Arrays]:
