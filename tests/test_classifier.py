@@ -1,6 +1,7 @@
 """The classifier learns, from gray levels and zeros and ones alike, the same way each time."""
 
 import math
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def test_the_same_bytes_twice_and_others_for_another_seed(trained, small_sets):
     )
 
 
-def test_half_of_each_batch_is_drawn_anew(small_sets, monkeypatch):
+def test_batches_are_moved_and_half_of_each_is_drawn_anew(small_sets, monkeypatch):
     seen: list[torch.Tensor] = []
     forward = Network.forward
     monkeypatch.setattr(
@@ -52,13 +53,22 @@ def test_half_of_each_batch_is_drawn_anew(small_sets, monkeypatch):
     told: list[int] = []
     classifier.train(small_sets[0], Classifier(epochs=2, batch_size=50), told.append)
     assert told == [50] * 12
-    gray = {row.tobytes() for row in observations(small_sets[0], "gray")}
+    gray = {
+        row.tobytes(): (place, move)
+        for move in product((-1, 0, 1), repeat=2)
+        for place, row in enumerate(
+            np.roll(observations(small_sets[0], "gray").reshape(-1, 28, 28), move, (1, 2))
+        )
+    }
     drawn = torch.cat([x[::2] for x in seen])
     assert set(drawn.unique().tolist()) == {0, 1}
+    moves = []
     for epoch in (seen[:6], seen[6:]):
-        left = [row.numpy().tobytes() for x in epoch for row in x[1::2]]
-        assert len(set(left)) == 150
-        assert set(left) <= gray
+        left = [[gray[row.numpy().tobytes()] for row in x[1::2]] for x in epoch]
+        assert len({place for batch in left for place, _ in batch}) == 150
+        moves += [{move for _, move in batch} for batch in left]
+    assert {len(batch) for batch in moves} == {1}
+    assert len(set.union(*moves)) > 4
     # As many ones as the gray levels say, within the noise of the choice of images.
     mean = observations(small_sets[0], "gray").mean()
     assert float(drawn.mean()) == pytest.approx(float(mean), rel=0.05)
