@@ -73,6 +73,11 @@ PLACES = {  # where compare looks for what the others make, with the run's name
         "reconstructions": "reconstructions/{}.safetensors",
     },
     "train": {"history": "history/{}.csv"},
+    "fidelity": {  # which compare does not read
+        "metrics": "fidelity/{}.json",
+        "fidelity": "fidelity/{}.safetensors",
+        "figure": "fidelity/{}-neighbours.png",
+    },
 }
 
 
@@ -530,7 +535,8 @@ def damaged(whole, tmp_path) -> Path:
     """A copy of what the readers read."""
     copy = tmp_path / "copy"
     shutil.copytree(whole / "split", copy / "split")
-    shutil.copy(whole / "model", copy / "model")
+    for name in ("model", "classifier"):
+        shutil.copy(whole / name, copy / name)
     return copy
 
 
