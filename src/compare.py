@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 
 from aevb import cli, tables
-from aevb.comparison import FIGURES, described, read_run
+from aevb.comparison import FIGURES, described, per_image, read_run
 from aevb.figures import save_figure
 from aevb.files import write_text
 from aevb.params import Runs
@@ -32,13 +32,7 @@ def main(args: Namespace) -> None:
     write_text(args.output / "table.csv", tables.as_csv(table))
     write_text(args.output / "table.md", tables.as_markdown(table))
     write_text(args.output / "table.tex", tables.as_latex(table))
-    per_image = {
-        (run.latent_dim, run.seed): {
-            key: run.evaluation[key].astype(float) for key in tables.COLUMNS
-        }
-        for run in runs
-    }
-    changes = tables.differences(per_image)
+    changes = tables.differences(per_image(runs))
     write_text(args.output / "differences.csv", tables.as_csv(changes))
     write_text(args.output / "differences.md", tables.differences_as_markdown(changes))
     for name, draw in FIGURES.items():

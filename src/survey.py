@@ -1,4 +1,4 @@
-"""Set the variants of a study side by side: one table and three figures.
+"""Set the variants of a study side by side: two tables and three figures.
 
 Reads the files of the runs named by --variants, --latent_dims and --seeds and no others.
 """
@@ -7,8 +7,10 @@ from argparse import Namespace
 from itertools import product
 from pathlib import Path
 
+import pandas as pd
+
 from aevb import cli, survey, tables
-from aevb.comparison import described, read_run
+from aevb.comparison import described, per_image, read_run
 from aevb.figures import save_figure
 from aevb.files import write_text
 from aevb.params import Runs
@@ -27,7 +29,7 @@ def arguments() -> cli.Parser:
 
 
 def main(args: Namespace) -> None:
-    """Read the runs of all variants, write the table and the figures."""
+    """Read the runs of all variants, write the tables and the figures."""
     settings = cli.settings(Runs, args)
     runs = {
         variant: [
@@ -40,6 +42,11 @@ def main(args: Namespace) -> None:
     table = tables.table(rows)
     write_text(args.output / "table.csv", tables.as_csv(table))
     write_text(args.output / "table.md", tables.as_markdown(table))
+    changes = pd.concat(
+        tables.differences(per_image(runs[variant])).assign(variant=variant) for variant in runs
+    )
+    write_text(args.output / "differences.csv", tables.as_csv(changes))
+    write_text(args.output / "differences.md", tables.differences_as_markdown(changes))
     for name, draw in survey.FIGURES.items():
         save_figure(args.output / f"{name}.png", draw(runs))
     cli.log.info("survey: %d variants, wrote %s", len(runs), args.output)

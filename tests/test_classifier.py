@@ -111,7 +111,7 @@ def test_accuracy_counts_and_its_error_is_binomial(trained, small_sets, monkeypa
     found = accuracy(trained, test)
     for name in ("gray", "binary"):
         assert found[f"accuracy_{name}"] == 0.9
-        assert found[f"accuracy_{name}_se"] == pytest.approx(0.03)
+        assert found[f"accuracy_{name}_se"] == pytest.approx(math.sqrt(0.9 * 0.1 / 99))
 
 
 def test_written_and_read_again(trained, tmp_path):

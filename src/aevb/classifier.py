@@ -19,6 +19,7 @@ from aevb.data import CLASSES, ImageSet, observations
 from aevb.devices import torch_generator
 from aevb.errors import InputError
 from aevb.files import read_tensors, write_tensors
+from aevb.intervals import mean_with_error
 from aevb.params import Classifier
 
 FEATURES = 64
@@ -99,16 +100,11 @@ def classes(network: Network, features: Floats) -> NDArray[np.uint8]:
 
 
 def accuracy(network: Network, images: ImageSet) -> dict[str, float]:
-    """The share of images whose class is found, gray and by their fixed draw.
-
-    Each with its binomial standard error √(p (1 − p) / N).
-    """
+    """The share of images whose class is found, gray and by their fixed draw, with its error."""
     result: dict[str, float] = {"images": len(images)}
     for name, treatment in (("gray", "gray"), ("binary", "fixed")):
         found = classes(network, features(network, observations(images, treatment)))
-        share = float(np.mean(found == images.labels))
-        result[f"accuracy_{name}"] = share
-        result[f"accuracy_{name}_se"] = math.sqrt(share * (1 - share) / len(images))
+        result |= mean_with_error(f"accuracy_{name}", found == images.labels)
     return result
 
 

@@ -4,7 +4,7 @@ Colours are seaborn's colour-blind palette; where there are several seeds, bands
 standard deviation over them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from aevb.figures import Images, mosaic, new_figure, rows_figure, show
 from aevb.files import Arrays, read_csv, read_json, read_tensors
+from aevb.tables import COLUMNS
 
 PALETTE = "colorblind"
 DATASETS = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "kmnist": "KMNIST"}
@@ -74,6 +75,14 @@ def described(run: Run) -> dict[str, Any]:
     """A run as a row of the table: what it is, then its metrics."""
     names = ("latent_dim", "seed", "treatment", "likelihood")
     return {name: run.about[name] for name in names} | run.metrics
+
+
+def per_image(runs: Sequence[Run]) -> dict[tuple[int, int], Arrays]:
+    """For each (latent_dim, seed) the terms of the bound of every test image, float64 [N] each."""
+    return {
+        (run.latent_dim, run.seed): {key: run.evaluation[key].astype(float) for key in COLUMNS}
+        for run in runs
+    }
 
 
 def setting(runs: list[Run]) -> str:

@@ -15,7 +15,7 @@ from aevb.bounds import (
     log_importance_weights,
 )
 from aevb.errors import InputError
-from aevb.intervals import mean_and_se
+from aevb.intervals import mean_with_error
 from aevb.noise import generator
 
 BLOCK = 100
@@ -83,7 +83,7 @@ def summarise(terms: dict[str, Floats], samples: int) -> dict[str, float]:
         raise InputError("the test set has fewer than two images: no standard error can be given")
     metrics: dict[str, float] = {"iwae_k": samples, "images": len(terms["kl"])}
     for name in ("elbo", "log_px_given_z", "kl", "iwae_bound"):
-        metrics[name], metrics[f"{name}_se"] = mean_and_se(terms[name])
+        metrics |= mean_with_error(name, terms[name])
     metrics["reconstruction_error"] = -metrics["log_px_given_z"]
     metrics["reconstruction_error_se"] = metrics["log_px_given_z_se"]
     return metrics

@@ -17,6 +17,7 @@ from aevb.classifier import Network, classes, features
 from aevb.data import CLASSES
 from aevb.devices import torch_generator
 from aevb.files import Arrays
+from aevb.intervals import mean_with_error
 from aevb.model import VAE
 from aevb.noise import generator
 from aevb.similarity import nearest, scores_with_errors
@@ -98,10 +99,3 @@ def class_entropy(labels: NDArray[Any]) -> float:
     """The entropy in nats of the shares of classes, at most log 10 = 2.303."""
     shares = np.bincount(labels, minlength=CLASSES) / len(labels)
     return math.fsum(share * math.log(1 / share) for share in shares.tolist() if share > 0)
-
-
-def mean_with_error(name: str, values: NDArray[Any]) -> dict[str, float]:
-    """The mean of values [N] and its standard error, `_se`."""
-    exact = values.astype(np.float64)
-    error = exact.std(ddof=1) / math.sqrt(len(exact))
-    return {name: float(exact.mean()), f"{name}_se": float(error)}

@@ -13,6 +13,12 @@ def mean_and_se(values: ArrayLike) -> tuple[float, float]:
     return float(numbers.mean()), float(numbers.std(ddof=1) / math.sqrt(len(numbers)))
 
 
+def mean_with_error(name: str, values: ArrayLike) -> dict[str, float]:
+    """The mean of independent values as `name` and its standard error as `name_se`."""
+    mean, error = mean_and_se(values)
+    return {name: mean, f"{name}_se": error}
+
+
 def student(freedom: int, probability: float) -> float:
     """The quantile of Student's distribution with so many degrees of freedom."""
     from scipy.special import stdtrit  # here, since most users of this module need means alone

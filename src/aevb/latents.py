@@ -17,6 +17,7 @@ from aevb.bounds import Terms, kl_per_dimension, log_importance_weights, reparam
 from aevb.data import Bytes, ImageSet, fixed_draw, observations
 from aevb.errors import InputError
 from aevb.evaluation import BLOCK, Floats
+from aevb.intervals import mean_with_error
 from aevb.noise import generator
 
 DRAWS = 5
@@ -146,7 +147,7 @@ def predicted_digits(
 def summarise(
     terms: dict[str, Doubles], predictions: dict[str, Bytes], labels: Bytes
 ) -> dict[str, float]:
-    """Means over images with their standard errors, and the accuracies with binomial ones.
+    """Means over images with their standard errors, accuracies among them.
 
     The errors of mutual_information and marginal_kl are over images, as that of the KL term; they
     take log q(z) as given.
@@ -159,10 +160,7 @@ def summarise(
         raise InputError("the test set has fewer than two images: no standard error can be given")
     metrics: dict[str, float] = {"images": count, "log_images": math.log(count)}
     for name, values in terms.items():
-        metrics[name] = float(values.mean())
-        metrics[f"{name}_se"] = float(values.std(ddof=1) / math.sqrt(count))
+        metrics |= mean_with_error(name, values)
     for name, predicted in predictions.items():
-        accuracy = float((predicted == labels).mean())
-        metrics[f"{name}_accuracy"] = accuracy
-        metrics[f"{name}_accuracy_se"] = math.sqrt(accuracy * (1 - accuracy) / count)
+        metrics |= mean_with_error(f"{name}_accuracy", predicted == labels)
     return metrics

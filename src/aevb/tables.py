@@ -105,7 +105,8 @@ def differences_as_markdown(frame: pd.DataFrame) -> str:
         term=frame["term"].map(COLUMNS),
         seed=[f"{'all seeds' if seed == 'all' else f'seed {seed}'}" for seed in frame["seed"]],
     )
-    table = cells.pivot_table("cell", ["pair", "term"], "seed", aggfunc="first", sort=False)
+    rows = ["variant", "pair", "term"] if "variant" in frame else ["pair", "term"]
+    table = cells.pivot_table("cell", rows, "seed", aggfunc="first", sort=False)
     text = table.reset_index().to_markdown(index=False, disable_numparse=True)
     return (
         f"{text}\n\nDifferences on the same test images, nats per image, with 95 % intervals: of "

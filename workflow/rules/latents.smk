@@ -8,8 +8,8 @@ rule latents:
         test="data/split/test.safetensors",
         model="results/{study}models/k{k}-seed{seed}.safetensors",
         code=code(
-            *("latents", "bounds", "data", "devices", "evaluation", "files", "latents"),
-            *("likelihoods", "model", "noise"),
+            *("latents", "bounds", "data", "devices", "evaluation", "files", "intervals"),
+            *("latents", "likelihoods", "model", "noise"),
         ),
     output:
         metrics="results/{study}latents/k{k}-seed{seed}.json",
@@ -31,7 +31,7 @@ rule traverse:
         model="results/{study}models/k{k}-seed{seed}.safetensors",
         code=code(
             *("traverse", "bounds", "data", "devices", "evaluation", "figures", "files"),
-            *("likelihoods", "model", "noise", "traversals"),
+            *("intervals", "likelihoods", "model", "noise", "traversals"),
         ),
     output:
         manifold="results/{study}traversals/k{k}-seed{seed}-manifold.png",

@@ -6,7 +6,7 @@ rule classify:
     input:
         train="data/split/train.safetensors",
         test="data/split/test.safetensors",
-        code=code("classify", "classifier", "data", "devices", "files", "noise"),
+        code=code("classify", "classifier", "data", "devices", "files", "intervals", "noise"),
     output:
         classifier="results/classifier.safetensors",
         accuracy="results/classifier.json",
@@ -29,7 +29,7 @@ rule fidelity:
         classifier=rules.classify.output.classifier,
         code=code(
             *("fidelity", "classifier", "data", "devices", "fidelity", "figures", "files"),
-            *("likelihoods", "model", "noise", "similarity"),
+            *("intervals", "likelihoods", "model", "noise", "similarity"),
         ),
     output:
         metrics="results/{study}fidelity/k{k}-seed{seed}.json",

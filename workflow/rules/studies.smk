@@ -31,7 +31,11 @@ rule survey:
         runs=all_files_of_the_variants,
         code=code("survey", "comparison", "figures", "files", "intervals", "survey", "tables"),
     output:
-        expand("results/studies/{{name}}/table.{kind}", kind=["csv", "md"]),
+        expand(
+            "results/studies/{{name}}/{table}.{kind}",
+            table=["table", "differences"],
+            kind=["csv", "md"],
+        ),
         expand(
             "results/studies/{{name}}/{figure}.png",
             figure=["curves", "samples", "reconstructions"],
