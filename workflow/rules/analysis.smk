@@ -11,18 +11,6 @@ localrules:
     register,
 
 
-def files_to_compare(study):
-    """What the stages make of every run, all but the models."""
-    stages = (rules.evaluate.output, rules.sample.output, rules.reconstruct.output)
-    patterns = [rules.train.output.history, *(file for stage in stages for file in stage)]
-    return every_run(study, *patterns)
-
-
-def all_files_of_the_runs(wildcards):
-    """What compare reads."""
-    return files_to_compare(wildcards.study)
-
-
 rule compare:
     input:
         runs=all_files_of_the_runs,

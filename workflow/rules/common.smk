@@ -70,6 +70,44 @@ def every_run(study, *patterns):
     return expand(list(patterns), study=study, k=runs["latent_dims"], seed=runs["seeds"])
 
 
+def files_to_compare(study):
+    """What the stages make of every run, all but the models."""
+    stages = (rules.evaluate.output, rules.sample.output, rules.reconstruct.output)
+    patterns = [rules.train.output.history, *(file for stage in stages for file in stage)]
+    return every_run(study, *patterns)
+
+
+def all_files_of_the_runs(wildcards):
+    """What compare reads."""
+    return files_to_compare(wildcards.study)
+
+
+def all_files_of_the_variants(wildcards):
+    """What survey reads: what compare does, of each variant."""
+    return [
+        file
+        for variant in STUDIES[wildcards.name]
+        for file in files_to_compare(f"studies/{wildcards.name}/{variant}/")
+    ]
+
+
+def variants(wildcards):
+    """The names of a study's variants, in their order."""
+    return " ".join(STUDIES[wildcards.name])
+
+
+def runs_of_the_variants(wildcards):
+    """The section `runs` as flags; it is the same for all variants."""
+    first = next(iter(STUDIES[wildcards.name].values()))
+    return params.flags(first["runs"])
+
+
+def found_on_the_runs(wildcards):
+    """What the optional stages make of every run."""
+    stages = (rules.ladder.output, rules.ais.output, rules.latents.output, rules.fidelity.output)
+    return every_run(wildcards.study, *(file for stage in stages for file in stage))
+
+
 def all_results_of_params_yaml(_):
     """All results, unless they belong to other parameters than the ones that DVC will read."""
     if config != yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8")):

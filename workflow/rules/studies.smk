@@ -6,26 +6,6 @@ localrules:
     survey,
 
 
-def all_files_of_the_variants(wildcards):
-    """What survey reads: what compare does, of each variant."""
-    return [
-        file
-        for variant in STUDIES[wildcards.name]
-        for file in files_to_compare(f"studies/{wildcards.name}/{variant}/")
-    ]
-
-
-def variants(wildcards):
-    """The names of a study's variants, in their order."""
-    return " ".join(STUDIES[wildcards.name])
-
-
-def runs_of_the_variants(wildcards):
-    """The section `runs` as flags; it is the same for all variants."""
-    first = next(iter(STUDIES[wildcards.name].values()))
-    return params.flags(first["runs"])
-
-
 rule survey:
     input:
         runs=all_files_of_the_variants,
