@@ -73,8 +73,8 @@ def information(
 
     As I ≤ log N, it saturates where posteriors hardly overlap, as at k = 20: there it says that N
     images can be told apart, not how much z holds, and marginal_kl is the mean KL less log N, not
-    a distance between prior and the q(z) of all images. Both are of N images, and are compared at
-    equal N.
+    a distance between prior and the q(z) of all images. At k = 3, too, the first still rises, by
+    0.3 nats from 5,000 images to 10,000, and the second falls: compare both at equal N alone.
 
     Noise is keyed by (seed, block of images).
     """
