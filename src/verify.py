@@ -30,6 +30,9 @@ from aevb.verification import (
 PRODUCTS = ("metrics", "history", "comparison")
 """The folders of results/ that are published, in git."""
 
+SPREAD = Path("results/studies/seeds/default/metrics")
+"""Of the study of five seeds at the default parameters, in git."""
+
 EXIT_CODES = {
     Verdict.SAME_BYTES: 0,
     Verdict.WITHIN_NUMERICS: 0,
@@ -44,7 +47,7 @@ def arguments() -> cli.Parser:
     add = parser.add_argument
     add("--results", type=Path, default=Path("results"), help="folder with the results here")
     add("--against", default="HEAD", help="git revision, whose results/ is read, or a folder")
-    add("--spread", type=Path, default=Path("docs/spread"), help="folder of several seeds' metrics")
+    add("--spread", type=Path, default=SPREAD, help="folder of several seeds' metrics")
     parser.epilog = (
         "Exit code: 0 when all are the same bytes or within numerics, 3 when the worst is within "
         "the spread of seeds, 4 when something is different, missing or not published; 1 on an "

@@ -25,6 +25,7 @@ from aevb.verification import (
 from conftest import ROOT
 from test_cli import Outcome, run, the_error
 
+SPREAD = "results/studies/seeds/default/metrics"
 METRICS = {
     "elbo": -96.5985, "elbo_se": 0.244615, "images": 10000, "is_log_likelihood": 1,
     "iwae_bound": -92.8347, "iwae_bound_se": 0.236967, "iwae_k": 50, "kl": 26.9821,
@@ -332,9 +333,9 @@ def test_a_nudge_is_shown_with_its_tolerance(tree):
 
 
 def test_the_spread_of_seeds_has_its_own_exit_code(tree):
-    (tree / "docs" / "spread").mkdir(parents=True)
+    (tree / SPREAD).mkdir(parents=True)
     for name, content in seeds(5).items():
-        (tree / "docs" / "spread" / name).write_bytes(content)
+        (tree / SPREAD / name).write_bytes(content)
     write_metrics(tree, 20, elbo=-96.3)
     (tree / "results" / "comparison" / "table.md").write_text("another")
     outcome = run("verify")
@@ -345,7 +346,7 @@ def test_the_spread_of_seeds_has_its_own_exit_code(tree):
     write_metrics(tree, 3, elbo=-96.3)
     outcome = run("verify")
     assert outcome.code == 4
-    assert "The spread of seeds is unknown for k = 3: docs/spread holds 0" in outcome.out
+    assert f"The spread of seeds is unknown for k = 3: {SPREAD} holds 0" in outcome.out
     assert run("verify", "--spread", "nowhere").code == 4
 
 
@@ -392,10 +393,10 @@ def test_without_results_or_metrics_or_git(tree, tmp_path, monkeypatch):
     git(tree, "rm", "--quiet", "-r", "--cached", "results")
     git(tree, "commit", "--quiet", "--message", "Remove")
     assert "holds no metrics" in the_error(run("verify"), 1)
-    (tree / "docs" / "spread").mkdir(parents=True)
-    (tree / "docs" / "spread" / "k3-seed0.json").write_text("torn")
+    (tree / SPREAD).mkdir(parents=True)
+    (tree / SPREAD / "k3-seed0.json").write_text("torn")
     line = the_error(run("verify", "--against", "published"), 1)
-    assert "docs/spread/k3-seed0.json" in line
+    assert f"{SPREAD}/k3-seed0.json" in line
     shutil.copytree("results", tmp_path / "bare" / "results")
     monkeypatch.chdir(tmp_path / "bare")
     assert "no git repository" in the_error(run("verify"), 1)
