@@ -9,9 +9,11 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/model.smk"
 include: "workflow/rules/analysis.smk"
-include: "workflow/rules/studies.smk"
+include: "workflow/rules/bounds.smk"
 include: "workflow/rules/latents.smk"
 include: "workflow/rules/samples.smk"
+include: "workflow/rules/research.smk"
+include: "workflow/rules/studies.smk"
 
 
 rule all:

@@ -91,7 +91,7 @@ def stage(job: str) -> str:
 def copy_tree(tree: Path) -> Path:
     """All that the engines read when they declare their jobs, to be altered except data and src."""
     (tree / "data").mkdir(parents=True)
-    for name in ("data/mnist", "src"):
+    for name in ("data/mnist", "src", "studies"):
         (tree / name).symlink_to(ROOT / name)
     for name in ("Snakefile", "dvc.yaml", "params.yaml"):
         shutil.copyfile(ROOT / name, tree / name)
@@ -144,7 +144,7 @@ def snakemake_graph(tree: Path, *targets: str) -> Graph:
                 noticed=str([workflow.persistence._params(job), job.rule.shellcmd]),
             )
             for job in found
-            if job.rule.name != "all"
+            if job.shellcmd  # the others only name what to make
         }
     return Graph(jobs, frozenset(map(str, targets)))
 

@@ -32,6 +32,8 @@ STAGES: dict[str, tuple[type[params.Section], ...]] = {
     "traverse": (params.Traverse,),
     "classify": (params.Classifier,),
     "fidelity": (params.Fidelity,),
+    "ladder": (params.Ladder,),
+    "ais": (params.Ais,),
 }
 EACH_STAGE = pytest.mark.parametrize("stage", STAGES)
 SETS = ("train", "validation", "test")
@@ -51,6 +53,8 @@ INPUTS = {
         "model": "model",
         "classifier": "classifier",
     },
+    "ladder": {"test": "split/test", "model": "model"},
+    "ais": {"test": "split/test", "model": "model"},
 }
 OUTPUTS = {
     "split": SETS,
@@ -62,6 +66,8 @@ OUTPUTS = {
     "traverse": ("manifold", "traversals", "interpolations", "images"),
     "classify": ("classifier", "accuracy"),
     "fidelity": ("metrics", "fidelity", "figure"),
+    "ladder": ("metrics", "bounds"),
+    "ais": ("metrics", "estimates"),
 }
 SETTINGS = {
     "split": "--validation_size 100",
@@ -73,6 +79,8 @@ SETTINGS = {
     "traverse": "--grid 2 --dimensions 1 --steps 2 --pairs 1",
     "classify": "--epochs 1",
     "fidelity": "--images 60",
+    "ladder": "--images 2 --samples 2",
+    "ais": "--images 2 --chains 1 --temperatures 2 --leapfrog 1 --iwae_k 1",
 }
 
 
@@ -229,6 +237,8 @@ def test_required_files_are_asked_for(stage):
         ("reconstruct", "--images", "0"),
         ("latents", "--threshold", "0"),
         ("traverse", "--steps", "1"),
+        ("ladder", "--samples", "0"),
+        ("ais", "--temperatures", "1"),
     ],
 )
 def test_values_out_of_range_are_one_line(made, tmp_path, stage, flag, value):
@@ -298,10 +308,11 @@ def test_an_output_that_cannot_be_written_is_one_line(made, tmp_path, stage):
     assert str(tmp_path / "output") in line
 
 
-def test_more_images_than_there_are(made, tmp_path):
-    words = command("reconstruct", made, tmp_path / "output")
-    line = the_error(run("reconstruct", *words, "--images", "201"), 1)
-    assert "201" in line
+@pytest.mark.parametrize(("stage", "images"), [("reconstruct", 201), ("ladder", 201), ("ais", 176)])
+def test_more_images_than_there_are(made, tmp_path, stage, images):
+    words = command(stage, made, tmp_path / "output")
+    line = the_error(run(stage, *words, "--images", str(images)), 1)
+    assert str(images) in line
     assert "200" in line
     assert not (tmp_path / "output").exists()
 

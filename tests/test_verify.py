@@ -397,6 +397,7 @@ def test_without_results_or_metrics_or_git(tree, tmp_path, monkeypatch):
     (tree / SPREAD / "k3-seed0.json").write_text("torn")
     line = the_error(run("verify", "--against", "published"), 1)
     assert f"{SPREAD}/k3-seed0.json" in line
+    (tree / SPREAD / "k3-seed0.json").unlink()
     shutil.copytree("results", tmp_path / "bare" / "results")
     monkeypatch.chdir(tmp_path / "bare")
     assert "no git repository" in the_error(run("verify"), 1)

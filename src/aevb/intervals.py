@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from aevb.errors import InputError
+
 
 def mean_and_se(values: ArrayLike) -> tuple[float, float]:
     """Mean of independent values and its standard error, s / √n, in float64."""
@@ -14,7 +16,13 @@ def mean_and_se(values: ArrayLike) -> tuple[float, float]:
 
 
 def mean_with_error(name: str, values: ArrayLike) -> dict[str, float]:
-    """The mean of independent values as `name` and its standard error as `name_se`."""
+    """The mean of values, one an image, as `name`, and its standard error as `name_se`.
+
+    Raises:
+        InputError: for a single image, whose standard error is unknown.
+    """
+    if np.size(values) < 2:
+        raise InputError("the test set has fewer than two images: no standard error can be given")
     mean, error = mean_and_se(values)
     return {name: mean, f"{name}_se": error}
 

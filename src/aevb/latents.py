@@ -156,8 +156,6 @@ def summarise(
         InputError: for a single image, whose standard error is unknown.
     """
     count = len(labels)
-    if count < 2:
-        raise InputError("the test set has fewer than two images: no standard error can be given")
     metrics: dict[str, float] = {"images": count, "log_images": math.log(count)}
     for name, values in terms.items():
         metrics |= mean_with_error(name, values)

@@ -121,6 +121,25 @@ class Reconstruct(Section):
     seed: Seed = Field(0, description="of the choice of images")
 
 
+class Ladder(Section):
+    """The bound at 1, 10, 100 … samples: how it nears log p(x)."""
+
+    images: int = Field(1000, ge=2, le=10**6, description="test images, the first ones")
+    samples: Positive = Field(5000, description="samples of z an image: the largest K")
+    seed: Seed = Field(0, description="of the samples of z")
+
+
+class Ais(Section):
+    """log p(x) by annealed importance sampling, which does without q(z|x)."""
+
+    images: int = Field(100, ge=2, le=10**6, description="test images, and as many simulated ones")
+    chains: Positive = Field(2, description="for each image")
+    temperatures: int = Field(1500, ge=2, le=10**6, description="steps from the prior to p(z|x)")
+    leapfrog: Positive = Field(2, description="steps of Hamiltonian dynamics a temperature")
+    iwae_k: Positive = Field(1000, description="samples of z an image for the bound beside it")
+    seed: Seed = Field(0, description="of chains and simulated images")
+
+
 class Latents(Section):
     """What the latents hold; no default stage."""
 
@@ -182,6 +201,8 @@ class Params(Section):
     evaluate: Evaluate = Evaluate()
     sample: Sample = Sample()
     reconstruct: Reconstruct = Reconstruct()
+    ladder: Ladder = Ladder()
+    ais: Ais = Ais()
     latents: Latents = Latents()
     traverse: Traverse = Traverse()
     classifier: Classifier = Classifier()

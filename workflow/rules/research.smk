@@ -8,18 +8,18 @@ localrules:
 rule summarise:
     input:
         found=found_on_the_runs,
-        code=code("research", "comparison", "figures", "files", "intervals", "research", "tables"),
+        code=code("summarise", "comparison", "figures", "files", "intervals", "research", "tables"),
     output:
         expand("results/{{study}}research/table.{kind}", kind=["csv", "md"]),
         "results/{study}research/bounds.png",
     log:
-        "logs/{study}research.log",
+        "logs/{study}summarise.log",
     conda:
         "../envs/pipeline.yaml"
     params:
         flags=flags("runs"),
     shell:
-        "python src/research.py --ladder results/{wildcards.study}ladder "
+        "python src/summarise.py --ladder results/{wildcards.study}ladder "
         "--ais results/{wildcards.study}ais --latents results/{wildcards.study}latents "
         "--fidelity results/{wildcards.study}fidelity "
         "--output results/{wildcards.study}research {params.flags} --log {log}"

@@ -39,7 +39,7 @@ def main(args: Namespace) -> None:
     write_text(args.output / "table.csv", as_csv(table))
     write_text(args.output / "table.md", as_markdown(table))
     save_figure(args.output / "bounds.png", above_the_elbo(found, ladders))
-    cli.log.info("research: %d runs, wrote %s", len(runs), args.output)
+    cli.log.info("summarise: %d runs, wrote %s", len(runs), args.output)
 
 
 if __name__ == "__main__":
