@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from aevb.comparison import DATASETS, PALETTE, Run, first_seed
 from aevb.figures import new_figure, rows_figure
 
 Variants = Mapping[str, Sequence[Run]]
 
+STYLES = ["train", "validation"]
 IMAGES = 10
 """Shown of each kind, beside each other."""
 
@@ -25,10 +27,18 @@ def title(variants: Variants) -> str:
     return DATASETS[about["data"]["name"]]
 
 
+def scale(run: Run) -> str:
+    """What a bound of the run is a bound of: only numbers on one scale can be compared."""
+    if not run.metrics["is_log_likelihood"]:
+        return "no log-likelihood †"
+    return "log-density" if run.about["treatment"] == "gray" else "log-probability"
+
+
 def curves(variants: Variants) -> Figure:
     """The bound against the training images seen, as in Kingma & Welling, figure 2.
 
-    A panel for each k; with several seeds, lines are means and bands one standard deviation.
+    A panel for each k and each scale, since probabilities and densities share no axis; with several
+    seeds, lines are means and bands one standard deviation.
     """
     frames = []
     for variant, runs in variants.items():
@@ -36,14 +46,16 @@ def curves(variants: Variants) -> Figure:
             names = {"train_elbo": "train", "validation_elbo": "validation"}
             long = run.history.rename(columns=names).melt("epoch", [*names.values()], "set", "elbo")
             long["images"] = long["epoch"] * run.about["train_images"]
-            frames.append(long.assign(variant=variant, k=run.latent_dim, seed=run.seed))
+            panel = f"k = {run.latent_dim}, {scale(run)}"
+            frames.append(long.assign(variant=variant, panel=panel, seed=run.seed))
     data = pd.concat(frames, ignore_index=True).dropna()
-    dims = list(dict.fromkeys(data["k"]))
+    panels = list(dict.fromkeys(data["panel"]))
     figure = new_figure(
-        min(3.6 * len(dims) + 2.4, 20), 4.2, f"ELBO in training and validation, {title(variants)}"
+        min(3.6 * len(panels) + 2.4, 20), 4.2, f"ELBO in training and validation, {title(variants)}"
     )
-    for axis, k in zip(figure.subplots(1, len(dims), squeeze=False)[0], dims, strict=True):
-        chosen = data[data["k"] == k]
+    colours = dict(zip(variants, sns.color_palette(PALETTE, len(variants)), strict=True))
+    for axis, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        chosen = data[data["panel"] == panel]
         sns.lineplot(
             chosen,
             x="images",
@@ -52,18 +64,20 @@ def curves(variants: Variants) -> Figure:
             style="set",
             ax=axis,
             errorbar="sd",
-            palette=dict(zip(variants, sns.color_palette(PALETTE, len(variants)), strict=True)),
-            style_order=["train", "validation"],
-            legend=bool(k == dims[0]),
+            palette=colours,
+            style_order=STYLES,
+            legend=False,
         )
-        axis.set(title=f"k = {k}", xscale="log", xlabel="training images seen", ylabel="")
+        axis.set(title=panel, xscale="log", xlabel="training images seen", ylabel="")
+        axis.title.set_fontsize(10)
         low, high = chosen["elbo"].quantile(0.05), chosen["elbo"].max()
         axis.set_ylim(low - 0.1 * (high - low), high + 0.05 * (high - low))
         axis.grid(alpha=0.3)
     figure.axes[0].set_ylabel("ELBO, nats per image")
-    legend = figure.axes[0].get_legend_handles_labels()
-    figure.axes[0].legend().remove()
-    figure.legend(*legend, loc="outside right center", frameon=False)
+    lines = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]
+    dashes = zip(STYLES, ("-", "--"), strict=True)
+    lines += [Line2D([], [], color="black", ls=dash, label=name) for name, dash in dashes]
+    figure.legend(handles=lines, loc="outside right center", frameon=False)
     return figure
 
 
