@@ -5,10 +5,13 @@ PYTHON ?= python3
 ready := .venv/.ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: results test slow-test full-test slurm slurm-test lint check repro verify bench generated lock clean help
+.PHONY: results report test slow-test full-test slurm slurm-test lint check repro verify bench generated lock clean help
 
 results: $(ready)  ## the experiment: set up .venv, then snakemake --cores all
 	snakemake --cores all
+
+report: results  ## report.html: tables, figures and how they were made, in one file to pass on
+	snakemake --report report.html
 
 $(ready): requirements.lock
 	$(PYTHON) -m venv .venv

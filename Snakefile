@@ -5,6 +5,9 @@
 #                    (one of each for every latent dimension and seed in params.yaml)
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/model.smk"
@@ -27,5 +30,5 @@ rule all:
             *rules.evaluate.output,
             *rules.sample.output,
             *rules.reconstruct.output,
+            *rules.compare.output,
         ),
-        expand(rules.compare.output, study=""),

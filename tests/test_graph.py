@@ -280,7 +280,7 @@ DVC_FAULTS = {
 SNAKEMAKE_FAULTS = {
     "no data dependency": ("data.smk", "        raw=rules.download.output,\n", ""),
     "no library file": ("data.smk", '"files", "noise", "sources"', '"files", "noise"'),
-    "no output": ("analysis.smk", '["csv", "md", "tex"]', '["csv", "md"]'),
+    "no output": ("analysis.smk", 'kind=["md", "tex"]', 'kind=["md"]'),
     "no target": ("../../Snakefile", "            *rules.sample.output,\n", ""),
     "another flag": ("model.smk", "--metrics {output.metrics}", "--metric {output.metrics}"),
     "other flags": ("data.smk", 'flags("split")', 'flags("data")'),

@@ -1,5 +1,6 @@
 """The pipeline as a user runs it: a throw-away clone, a small mirror of MNIST, both engines."""
 
+import base64
 import gzip
 import hashlib
 import json
@@ -137,6 +138,22 @@ def jobs(output: str) -> list[str]:
 def planned(tree: Path) -> list[str]:
     """The jobs that Snakemake would run."""
     return jobs(run("snakemake --dry-run", tree))
+
+
+def reported(tree: Path, targets: str = "") -> dict[str, dict[str, Any]]:
+    """What Snakemake's report shows, by file; it is seen to need no network."""
+    run(f"snakemake {targets} --report report.html", tree)
+    page = (tree / "report.html").read_text(encoding="utf-8")
+    assert re.search(r"<(script|link|img)[^>]* (src|href)=.?(https?:)?//", page) is None
+    assert "system-message" not in page  # docutils' way to say that a caption is wrong
+    description, shown = (
+        json.loads(re.findall(rf"^ *var {name} = ([{{\"].*);$", page, re.MULTILINE)[0])
+        for name in ("workflow_desc", "results")
+    )
+    for table in (tree / path for path in shown if path.endswith("/table.csv")):
+        for elbo in re.findall(r"-\d+\.\d\d", table.with_suffix(".md").read_text()):
+            assert elbo in description
+    return dict(shown)
 
 
 def test_both_engines_make_the_same_bytes(by_snakemake: Path, by_dvc: Path) -> None:
@@ -329,6 +346,22 @@ def test_every_stage_runs_by_hand_in_an_empty_folder(mirror: Path, tmp_path: Pat
     assert {path.name for path in (folder / "n" / "o").iterdir()} == tables
 
 
+def test_the_report_shows_every_run_by_its_k_and_seed(by_snakemake: Path, tmp_path: Path) -> None:
+    tree = copy(by_snakemake, tmp_path)
+    shown = reported(tree)
+    figures = {path for path in made(tree) if path.endswith(".png")}
+    assert figures <= shown.keys() <= made(tree).keys()
+    for path, entry in shown.items():
+        mark = base64.b64encode((tree / path).read_bytes()).decode()
+        assert entry["data_uri"].endswith(mark), path
+        assert len(entry["caption"]) > 100, path
+        if run_of := re.search(r"/k(\d+)-seed(\d+)", path):
+            labels = {"k": run_of[1], "seed": run_of[2]}
+            assert entry["labels"].items() >= labels.items(), path
+            assert f"k = {labels['k']}, seed {labels['seed']}" in entry["caption"], path
+    assert planned(tree) == []
+
+
 # Settings of machine and user that must make no difference to a byte.
 SETTINGS = {
     "one core": ("1", {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "LC_ALL": "C"}),
@@ -389,5 +422,9 @@ def test_a_study_is_the_same_workflow_in_folders_of_its_own(by_snakemake, tmp_pa
         assert after[f"results/studies/tiny/other/{name}"] != before[file]
     table = after["results/studies/tiny/table.md"].decode()
     assert [line.split("|")[1].strip() for line in table.splitlines()[2:4]] == ["same", "other"]
+    shown = reported(tree, "tiny")
+    for name in ("same", "other"):
+        labels = shown[f"results/studies/tiny/{name}/history/k2-seed0.csv"]["labels"]
+        assert labels == {"k": "2", "seed": "0", "variant": name}
     for target in ("tiny", "all"):
         assert jobs(run(f"snakemake -n {target}", tree)) == []

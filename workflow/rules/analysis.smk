@@ -16,9 +16,11 @@ rule compare:
         runs=all_files_of_the_runs,
         code=code("compare", "comparison", "figures", "files", "intervals", "tables"),
     output:
-        expand("results/{{study}}comparison/table.{kind}", kind=["csv", "md", "tex"]),
-        expand("results/{{study}}comparison/differences.{kind}", kind=["csv", "md"]),
-        expand("results/{{study}}comparison/{name}.png", name=FIGURES),
+        compared("table.csv", "table"),
+        expand("results/{{study}}comparison/table.{kind}", kind=["md", "tex"]),
+        compared("differences.csv", "differences"),
+        "results/{study}comparison/differences.md",
+        [compared(f"{name}.png", name) for name in FIGURES],
     log:
         "logs/{study}compare.log",
     conda:

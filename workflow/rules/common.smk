@@ -67,7 +67,29 @@ def code(stage, *modules):
 def every_run(study, *patterns):
     """File names for each latent dimension and seed of the experiment, or of a study's variant."""
     runs = values(study)["runs"]
-    return expand(list(patterns), study=study, k=runs["latent_dims"], seed=runs["seeds"])
+    files = [str(pattern) for pattern in patterns]  # without their marks for the report
+    return expand(files, study=study, k=runs["latent_dims"], seed=runs["seeds"])
+
+
+def reported(file, caption, category, **labels):
+    """An output that `snakemake --report` shows, with workflow/report/CAPTION.rst.
+
+    A report of a study also says of which variant it is.
+    """
+
+    def with_variant(wildcards):
+        variant = wildcards.study.split("/")[2:3]
+        texts = {name: text.format_map(wildcards) for name, text in labels.items()}
+        return texts | ({"variant": variant[0]} if variant else {})
+
+    caption = f"../report/{caption}.rst"
+    return report(file, caption=caption, category=category, labels=with_variant)
+
+
+def compared(file, name):
+    """A table or figure of all runs, shown in the report."""
+    result = name.replace("_", " ").replace("kl", "KL")
+    return reported(f"results/{{study}}comparison/{file}", name, "Comparison", result=result)
 
 
 def files_to_compare(study):

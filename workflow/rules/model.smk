@@ -1,6 +1,11 @@
 # One training for each latent dimension and seed, and what is made of each model.
 
 
+def of_a_run(file, caption, category, **labels):
+    """An output that the report shows, found by its k and seed."""
+    return reported(file, caption, category, k="{k}", seed="{seed}", **labels)
+
+
 rule train:
     input:
         train="data/split/train.safetensors",
@@ -11,7 +16,7 @@ rule train:
         ),
     output:
         model="results/{study}models/k{k}-seed{seed}.safetensors",
-        history="results/{study}history/k{k}-seed{seed}.csv",
+        history=of_a_run("results/{study}history/k{k}-seed{seed}.csv", "history", "Training"),
     log:
         "logs/{study}train/k{k}-seed{seed}.log",
     conda:
@@ -34,7 +39,7 @@ rule evaluate:
             *("likelihoods", "model", "noise"),
         ),
     output:
-        metrics="results/{study}metrics/k{k}-seed{seed}.json",
+        metrics=of_a_run("results/{study}metrics/k{k}-seed{seed}.json", "metrics", "Evaluation"),
         evaluation="results/{study}evaluation/k{k}-seed{seed}.safetensors",
     log:
         "logs/{study}evaluate/k{k}-seed{seed}.log",
@@ -55,8 +60,18 @@ rule sample:
             *("sample", "data", "devices", "figures", "files", "likelihoods", "model", "noise")
         ),
     output:
-        means="results/{study}samples/k{k}-seed{seed}-means.png",
-        draws="results/{study}samples/k{k}-seed{seed}-draws.png",
+        means=of_a_run(
+            "results/{study}samples/k{k}-seed{seed}-means.png",
+            "run_samples",
+            "Samples",
+            picture="means",
+        ),
+        draws=of_a_run(
+            "results/{study}samples/k{k}-seed{seed}-draws.png",
+            "run_samples",
+            "Samples",
+            picture="draws",
+        ),
         samples="results/{study}samples/k{k}-seed{seed}.safetensors",
     log:
         "logs/{study}sample/k{k}-seed{seed}.log",
@@ -78,7 +93,11 @@ rule reconstruct:
             "noise",
         ),
     output:
-        figure="results/{study}reconstructions/k{k}-seed{seed}.png",
+        figure=of_a_run(
+            "results/{study}reconstructions/k{k}-seed{seed}.png",
+            "run_reconstructions",
+            "Reconstructions",
+        ),
         reconstructions="results/{study}reconstructions/k{k}-seed{seed}.safetensors",
     log:
         "logs/{study}reconstruct/k{k}-seed{seed}.log",
