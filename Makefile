@@ -40,6 +40,7 @@ lint: $(ready)  ## formatting, types, both engines' linters, generated files
 	snakefmt --check Snakefile workflow/rules
 	snakemake --lint
 	python src/aevb/params.py schema | diff workflow/schemas/params.schema.json -
+	python src/aevb/params.py markdown | diff docs/parameters.md -
 
 check: $(ready)  ## say in one line what is wrong with params.yaml
 	python src/aevb/params.py check
@@ -55,6 +56,7 @@ bench: $(ready)  ## time to a given ELBO against textbook loops; on an idle mach
 
 generated: $(ready)  ## write the files that follow from src/aevb/params.py; resets params.yaml
 	python src/aevb/params.py schema > workflow/schemas/params.schema.json
+	python src/aevb/params.py markdown > docs/parameters.md
 	python src/aevb/params.py yaml > params.yaml
 
 lock: $(ready)  ## renew the lock files from pyproject.toml (needs uv)

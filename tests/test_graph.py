@@ -208,6 +208,24 @@ def test_stages_depend_on_the_code_they_import(name: str, request: Any) -> None:
     assert graph.wrong_code(request.getfixturevalue(name)(SHIPPED)) == []
 
 
+@pytest.mark.parametrize("name", ["snakemake", "dvc"])
+@pytest.mark.parametrize("variant", ["as shipped", "three by two"])
+def test_every_output_is_missed_when_it_is_deleted(variant: str, name: str, request: Any) -> None:
+    assert graph.unwatched(request.getfixturevalue(name)(VARIANTS[variant])) == []
+
+
+def test_the_table_of_reruns_names_every_section() -> None:
+    assert RERUN.keys() == DEFAULTS.keys() == SHIPPED.keys()
+    documented = {name: {*section.reruns} for name, section in Params()}
+    assert documented == {name: {*stages} or OPTIONAL[name] for name, stages in RERUN.items()}
+
+
+@pytest.mark.parametrize("name", ["snakemake", "dvc"])
+@pytest.mark.parametrize("key", KEYS)
+def test_a_parameter_reruns_what_depends_on_it(key: str, name: str, request: Any) -> None:
+    assert wrong_reruns(key, request.getfixturevalue(name)) == []
+
+
 @pytest.fixture(scope="module")
 def research(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     """Snakemake asked for everything that is not made by default."""

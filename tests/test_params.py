@@ -90,11 +90,41 @@ def test_the_generated_parameters_are_the_defaults():
                    for line in text.splitlines())  # fmt: skip
 
 
-def test_the_schema_in_the_repository_is_the_present_one():
-    path = ROOT / "workflow" / "schemas" / "params.schema.json"
-    assert path.read_text(encoding="utf-8") == params.as_schema(), (
-        f"run: python src/aevb/params.py schema > {path.relative_to(ROOT)}"
+@pytest.mark.parametrize(
+    ("word", "path"),
+    [("schema", "workflow/schemas/params.schema.json"), ("markdown", "docs/parameters.md")],
+)
+def test_what_was_generated_is_the_present_one(word, path, capsys):
+    assert params.main([word]) == 0
+    assert (ROOT / path).read_text(encoding="utf-8") == capsys.readouterr().out, (
+        f"run: python src/aevb/params.py {word} > {path}"
     )
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        ({"enum": ["a", "b"]}, "`a`, `b`"),
+        ({"type": "integer", "minimum": 1, "maximum": 1000000}, "1 ≤ integer ≤ 1000000"),
+        ({"type": "number", "exclusiveMinimum": 0, "maximum": 1.0}, "0 < number ≤ 1"),
+        ({"type": "number", "minimum": 0.5, "exclusiveMaximum": 2}, "0.5 ≤ number < 2"),
+        ({"type": "array", "items": {"type": "integer", "minimum": 1}}, "list of 1 ≤ integer"),
+        ({"type": "string", "pattern": "^a$"}, "text, `^a$`"),
+        ({"type": "integer"}, "integer"),
+    ],
+)
+def test_what_a_schema_allows_in_words(schema, words):
+    assert params.allowed(schema) == words
+
+
+@EACH_FIELD
+def test_every_parameter_stands_in_its_table(section, key, schema):
+    text = params.as_markdown()
+    table = text[text.index(f"## `{section}`") :].split("\n## ")[0]
+    (row,) = (line for line in table.splitlines() if line.startswith(f"| `{key}` |"))
+    cells = [cell.replace("\\|", "|") for cell in re.split(r" (?<!\\)\| ", row.strip("| "))]
+    default = json.dumps(Params().model_dump()[section][key]).strip('"')
+    assert cells[1:] == [params.allowed(schema), f"`{default}`", schema["description"]]
 
 
 def test_no_parameter_is_a_switch_or_may_be_null():
@@ -389,11 +419,10 @@ def test_a_shell_sees_no_metacharacters():
 # The command line of the module.
 
 
-@pytest.mark.parametrize("word", ["yaml", "schema"])
+@pytest.mark.parametrize("word", ["yaml", "schema", "markdown"])
 def test_the_module_prints(word, capsys):
     assert params.main([word]) == 0
-    expected = {"yaml": params.as_yaml, "schema": params.as_schema}[word]()
-    assert capsys.readouterr().out == expected
+    assert capsys.readouterr().out == getattr(params, f"as_{word}")()
 
 
 def test_the_module_checks(tmp_path, capsys):

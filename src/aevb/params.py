@@ -6,6 +6,7 @@ work starts, the shipped params.yaml with its comments and the JSON schema for e
     python src/aevb/params.py check  [params.yaml]   one line on what is wrong, or nothing
     python src/aevb/params.py yaml                   params.yaml with every default
     python src/aevb/params.py schema                 workflow/schemas/params.schema.json
+    python src/aevb/params.py markdown               docs/parameters.md
 """
 
 import json
@@ -14,7 +15,7 @@ import shlex
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -29,15 +30,22 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Positive = Annotated[int, Field(ge=1, le=10**6)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
+PER_RUN = ("train", "evaluate", "sample", "reconstruct")
+"""The stages that run once for each latent dimension and seed."""
+
 
 class Section(BaseModel):
     """A section of params.yaml: the parameters of one stage, which become its flags."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    reruns: ClassVar[tuple[str, ...]] = ()
+    """The stages of the default graph that run again when a value changes."""
 
 
 class Data(Section):
     """Which images, and where they may come from."""
+
+    reruns = ("download", "split", *PER_RUN, "compare")
 
     name: Literal["mnist", "fashion_mnist", "kmnist"] = Field("mnist", description="the data set")
     mirror: str = Field(
@@ -54,6 +62,8 @@ class Data(Section):
 class Split(Section):
     """Training and validation sets, cut from the 60,000 training images."""
 
+    reruns = ("split", *PER_RUN, "compare")
+
     validation_size: int = Field(
         10000, ge=0, lt=60000, description="images held out for early stopping; 0: none"
     )
@@ -63,6 +73,8 @@ class Split(Section):
 class Model(Section):
     """The model; its latent dimensions stand in `runs`."""
 
+    reruns = (*PER_RUN, "compare")
+
     likelihood: Likelihood = Field(
         "bernoulli", description="p(x|z): bernoulli, continuous_bernoulli or gaussian"
     )
@@ -71,6 +83,8 @@ class Model(Section):
 
 class Train(Section):
     """Maximisation of the Monte Carlo ELBO by stochastic gradients."""
+
+    reruns = (*PER_RUN, "compare")
 
     treatment: Treatment = Field(
         "dynamic",
@@ -102,12 +116,16 @@ class Train(Section):
 class Evaluate(Section):
     """Bounds on the test set."""
 
+    reruns = ("evaluate", "compare")
+
     iwae_k: Positive = Field(50, description="samples of z an image, for every bound")
     seed: Seed = Field(0, description="of the samples of z")
 
 
 class Sample(Section):
     """Images from the prior."""
+
+    reruns = ("sample", "compare")
 
     rows: int = Field(10, ge=1, le=100, description="of the grid")
     columns: int = Field(10, ge=1, le=100, description="of the grid")
@@ -116,6 +134,8 @@ class Sample(Section):
 
 class Reconstruct(Section):
     """Test images, encoded and decoded."""
+
+    reruns = ("reconstruct", "compare")
 
     images: int = Field(20, ge=1, le=1000, description="test images, the same for every run")
     seed: Seed = Field(0, description="of the choice of images")
@@ -184,6 +204,8 @@ class Fidelity(Section):
 
 class Runs(Section):
     """One training for each latent dimension and each seed."""
+
+    reruns = ("compare",)
 
     latent_dims: list[Annotated[int, Field(ge=1, le=10000)]] = Field(
         [3, 20], min_length=1, description="k, the dimensions of z"
@@ -336,6 +358,48 @@ def as_schema() -> str:
     return json.dumps(Params.model_json_schema(), indent=2, sort_keys=True) + "\n"
 
 
+def as_markdown() -> str:
+    """docs/parameters.md: a table of each section and what it runs again."""
+    lines = [
+        "# Every parameter",
+        "",
+        "Written by `make generated` from [params.py](../src/aevb/params.py). The values stand in",
+        "[params.yaml](../params.yaml); `make check` says in one line what is wrong with them. A",
+        "parameter is a flag of its stage: `train.decay` is `--decay` of `src/train.py`. A value",
+        "added to a list in `runs` also runs all stages of the new runs.",
+    ]
+    for name, section in Params():
+        stages = ", ".join(section.reruns)
+        lines += ["", f"## `{name}`", "", (type(section).__doc__ or "").strip(), ""]
+        lines += [f"Runs again when a value changes: {stages}.", ""]
+        lines += ["| parameter | may be | default | is |", "|---|---|---|---|"]
+        schemas = type(section).model_json_schema()["properties"]
+        for key, field in type(section).model_fields.items():
+            default = json.dumps(getattr(section, key)).strip('"')
+            cells = (f"`{key}`", allowed(schemas[key]), f"`{default}`", field.description or "")
+            lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def allowed(schema: dict[str, Any]) -> str:
+    """The values that a JSON schema allows, in a few words: `0 < number ≤ 1`."""
+    match schema:
+        case {"enum": choices}:
+            return ", ".join(f"`{choice}`" for choice in choices)
+        case {"type": "array", "items": items}:
+            return f"list of {allowed(items)}"
+        case {"type": "string", "pattern": pattern}:
+            return f"text, `{pattern}`"
+    words = [str(schema["type"])]
+    for key, sign in (("minimum", "≤"), ("exclusiveMinimum", "<")):
+        if key in schema:
+            words = [f"{schema[key]:.15g}", sign, *words]
+    for key, sign in (("maximum", "≤"), ("exclusiveMaximum", "<")):
+        if key in schema:
+            words += [sign, f"{schema[key]:.15g}"]
+    return " ".join(words)
+
+
 def main(words: list[str]) -> int:
     """Print what is asked for; see the top of this file."""
     match words:
@@ -343,6 +407,8 @@ def main(words: list[str]) -> int:
             print(as_yaml(), end="")
         case ["schema"]:
             print(as_schema(), end="")
+        case ["markdown"]:
+            print(as_markdown(), end="")
         case ["check", *paths] if len(paths) <= 1:
             path = Path(paths[0] if paths else "params.yaml")
             try:
