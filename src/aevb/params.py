@@ -39,7 +39,7 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
     reruns: ClassVar[tuple[str, ...]] = ()
-    """The stages of the default graph that run again when a value changes."""
+    """The stages that run again when a value changes."""
 
 
 class Data(Section):
@@ -144,6 +144,8 @@ class Reconstruct(Section):
 class Ladder(Section):
     """The bound at 1, 10, 100 … samples: how it nears log p(x)."""
 
+    reruns = ("ladder", "summarise")
+
     images: int = Field(1000, ge=2, le=10**6, description="test images, the first ones")
     samples: Positive = Field(5000, description="samples of z an image: the largest K")
     seed: Seed = Field(0, description="of the samples of z")
@@ -151,6 +153,8 @@ class Ladder(Section):
 
 class Ais(Section):
     """log p(x) by annealed importance sampling, which does without q(z|x)."""
+
+    reruns = ("ais", "summarise")
 
     images: int = Field(100, ge=2, le=10**6, description="test images, and as many simulated ones")
     chains: Positive = Field(2, description="for each image")
@@ -163,6 +167,8 @@ class Ais(Section):
 class Latents(Section):
     """What the latents hold; no default stage."""
 
+    reruns = ("latents", "summarise")
+
     threshold: float = Field(
         0.01, gt=0, le=1000, description="a unit is active if the variance of its mean is above it"
     )
@@ -173,6 +179,8 @@ class Latents(Section):
 
 class Traverse(Section):
     """Pictures of the latent space; no default stage."""
+
+    reruns = ("traverse",)
 
     grid: int = Field(20, ge=1, le=100, description="images on a side of the manifold")
     dimensions: int = Field(10, ge=1, le=100, description="traversed, those of the largest KL")
@@ -186,6 +194,8 @@ class Traverse(Section):
 class Classifier(Section):
     """Tells the classes of images apart; samples are compared in its features."""
 
+    reruns = ("classify", "fidelity", "summarise")
+
     epochs: int = Field(8, ge=1, le=1000, description="passes over the training set")
     batch_size: Positive = Field(100, description="images a step")
     learning_rate: float = Field(
@@ -196,6 +206,8 @@ class Classifier(Section):
 
 class Fidelity(Section):
     """Samples beside test images: how alike they are, how much they cover."""
+
+    reruns = ("fidelity", "summarise")
 
     images: int = Field(10000, ge=20, le=10**6, description="samples, and as many test images")
     neighbours: int = Field(5, ge=1, le=1000, description="k of the k-nearest-neighbour balls")
