@@ -393,7 +393,7 @@ def test_annealing_of_a_vae_meets_log_px(folder, vae, small_sets):
     simulated = by_quadrature(vae, terms["simulated"])
     assert z_score(simulated - terms["simulated_lower"]) > -3
     assert z_score(terms["simulated_upper"] - simulated) > -3
-    assert 0 < metrics["simulated_gap"] < 1
+    assert -0.2 < metrics["simulated_gap"] < 1
 
 
 def test_simulated_images_are_draws_of_the_model(vae):
