@@ -91,11 +91,12 @@ def stage(job: str) -> str:
 def copy_tree(tree: Path) -> Path:
     """All that the engines read when they declare their jobs, to be altered except data and src."""
     (tree / "data").mkdir(parents=True)
-    for name in ("data/mnist", "src", "studies"):
+    for name in ("data/mnist", "src"):
         (tree / name).symlink_to(ROOT / name)
     for name in ("Snakefile", "dvc.yaml", "params.yaml"):
         shutil.copyfile(ROOT / name, tree / name)
-    shutil.copytree(ROOT / "workflow", tree / "workflow")
+    for name in ("workflow", "studies"):
+        shutil.copytree(ROOT / name, tree / name)
     return tree
 
 

@@ -86,6 +86,11 @@ def reported(file, caption, category, **labels):
     return report(file, caption=caption, category=category, labels=with_variant)
 
 
+def of_a_run(file, caption, category, **labels):
+    """An output that the report shows, found by its k and seed."""
+    return reported(file, caption, category, k="{k}", seed="{seed}", **labels)
+
+
 def compared(file, name):
     """A table or figure of all runs, shown in the report."""
     result = name.replace("_", " ").replace("kl", "KL")

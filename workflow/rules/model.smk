@@ -1,11 +1,6 @@
 # One training for each latent dimension and seed, and what is made of each model.
 
 
-def of_a_run(file, caption, category, **labels):
-    """An output that the report shows, found by its k and seed."""
-    return reported(file, caption, category, k="{k}", seed="{seed}", **labels)
-
-
 rule train:
     input:
         train="data/split/train.safetensors",
