@@ -78,6 +78,7 @@ PLACES = {  # where compare looks for what the others make, with the run's name
         "fidelity": "fidelity/{}.safetensors",
         "figure": "fidelity/{}-neighbours.png",
     },
+    "latents": {"metrics": "latents/{}.json", "latents": "latents/{}.safetensors"},
     "ladder": {"metrics": "ladder/{}.json", "bounds": "ladder/{}.safetensors"},
     "ais": {"metrics": "ais/{}.json", "estimates": "ais/{}.safetensors"},
 }

@@ -226,7 +226,7 @@ def test_too_little_to_learn_from_is_said(count, classes, neighbours):
 
 def test_one_image_has_no_standard_error():
     with pytest.raises(InputError, match="fewer than two"):
-        summarise({}, {}, np.zeros(1, np.uint8))
+        summarise({"kl": np.zeros(1)}, {}, np.zeros(1, np.uint8))
 
 
 @pytest.mark.parametrize("treatment", ["dynamic", "fixed", "gray"])

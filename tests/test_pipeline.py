@@ -130,7 +130,7 @@ def jobs(output: str) -> list[str]:
     names = re.findall(r"^Running stage '(.*)':$", output, re.MULTILINE)
     for block in re.split(r"\n(?=\[|\n)", output):
         if rule := re.search(r"^(?:local)?rule (\w+):$", block, re.MULTILINE):
-            run = re.search(r"^ *wildcards: k=(\d+), seed=(\d+)$", block, re.MULTILINE)
+            run = re.search(r"^ *wildcards: (?:study=, )?k=(\d+), seed=(\d+)$", block, re.MULTILINE)
             names.append("@".join([rule[1], *(["-".join(run.groups())] if run else [])]))
     return sorted(name for name in names if name != "all")
 
@@ -349,7 +349,8 @@ def test_every_stage_runs_by_hand_in_an_empty_folder(mirror: Path, tmp_path: Pat
 def test_the_report_shows_every_run_by_its_k_and_seed(by_snakemake: Path, tmp_path: Path) -> None:
     tree = copy(by_snakemake, tmp_path)
     shown = reported(tree)
-    figures = {path for path in made(tree) if path.endswith(".png")}
+    results = {file for job in graph.dvc_graph(tree).jobs.values() for file in job.outputs}
+    figures = {path for path in results if path.endswith(".png")}
     assert figures <= shown.keys() <= made(tree).keys()
     for path, entry in shown.items():
         mark = base64.b64encode((tree / path).read_bytes()).decode()

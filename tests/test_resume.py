@@ -636,6 +636,7 @@ def key(sets: Path, *more: str, script: Path = ROOT / "src" / "train.py") -> str
 def test_every_parameter_is_in_the_key(sets):
     other = {
         "likelihood": "gaussian", "hidden": "17", "treatment": "gray", "learning_rate": "0.004",
+        "optimiser": "adagrad",
         "decay": "0.25", "batch_size": "11", "mc_samples": "2", "max_epochs": "41",
         "patience": "1001", "threads": "2", "latent_dim": "3", "seed": "1",
     }  # fmt: skip
