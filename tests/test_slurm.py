@@ -168,7 +168,7 @@ def test_the_default_path_makes_the_same_bytes(tree, undisturbed):
     jobs = {comment: run(f"scontrol show job {job}", tree) for job, (comment, _) in
             queue(tree).items()}  # fmt: skip
     assert {comment: "gpu" in text for comment, text in jobs.items()} == {
-        "rule_train_wildcards_2_0": True,
+        "rule_train_wildcards__2_0": True,
         "rule_k2-seed0_evaluate_reconstruct_sample": False,
     }
     assert "Nothing to be done" in run(SNAKEMAKE, tree)
