@@ -29,7 +29,8 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Images [B, D] to mu and log sigma², each [B, k], in float32."""
-        mu, log_var = self.output(torch.tanh(self.hidden(x))).float().chunk(2, -1)
+        h = torch.tanh(self.hidden(x.to(self.hidden.weight.dtype)))
+        mu, log_var = self.output(h).float().chunk(2, -1)
         return mu, log_var
 
 
@@ -43,8 +44,9 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Latents [..., k] to raw parameters [..., outputs × D], in float32."""
-        raw: Tensor = self.output(torch.tanh(self.hidden(z)))
-        return raw.float()
+        h = torch.tanh(self.hidden(z.to(self.hidden.weight.dtype)))
+        raw: Tensor = self.output(h).float()
+        return raw
 
 
 class VAE(nn.Module):

@@ -8,6 +8,7 @@ and taken up again ends with the same bytes as one that was left alone.
 import logging
 import math
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -19,7 +20,7 @@ from torch.nn.utils import parameters_to_vector
 from torch.optim.adagrad import adagrad
 from torch.optim.adam import adam
 
-from aevb.bounds import Terms, bound_terms, elbo
+from aevb.bounds import bound_terms, elbo
 from aevb.checkpoints import Checkpoint
 from aevb.data import PIXELS, ImageSet, fixed_draw, observations
 from aevb.devices import CudaGraph, torch_generator
@@ -77,12 +78,19 @@ class Training:
         device: str,
         precision: str,
     ) -> None:
-        self.settings, self.device, self.precision = settings, device, precision
+        self.settings, self.device = settings, device
         mean_image = torch.from_numpy(train.images.mean(0).flatten() / 255).float()
         # One stream for the initial weights, made on the CPU so that all devices start alike.
         model.initialise(torch_generator("cpu", "initialise", seed), mean_image)
         self.model = model.to(device)
-        self.weights, self.gradient = one_vector(self.model)
+        self.weights = one_vector(self.model)
+        # The model in the precision of the products: a copy that follows the weights, or itself.
+        self.low, self.low_weights = self.model, self.weights
+        if precision == "bfloat16":
+            self.low = deepcopy(self.model).bfloat16()
+            self.low_weights = one_vector(self.low)
+        self.gradient = torch.zeros_like(self.weights)
+        self.slopes = views(self.gradient, self.model)
         self.optimiser = Optimiser(settings.optimiser, self.weights)
         self.generator = torch_generator(device, "train", seed)
         pixels = train.images
@@ -169,17 +177,13 @@ class Training:
         """One step on a batch; returns the sums of log p(x|z) and of the KL over it."""
         shape = (self.settings.mc_samples, len(x), self.model.latent_dim)
         eps = torch.randn(shape, generator=self.generator, device=self.device)
-        terms = self.terms(x, eps)
-        self.gradient.zero_()
-        (-elbo(terms).mean()).backward()
+        self.low_weights.copy_(self.weights)
+        terms = bound_terms(self.low, x, eps)
+        slopes = torch.autograd.grad(-elbo(terms).mean(), [*self.low.parameters()])
+        for slope, low_slope in zip(self.slopes, slopes, strict=True):
+            slope.copy_(low_slope)
         self.optimiser.step(self.weights, self.gradient)
         return torch.stack((terms.log_px_given_z.detach().mean(0).sum(), terms.kl.detach().sum()))
-
-    def terms(self, x: Tensor, eps: Tensor) -> Terms:
-        """The bound's terms with matrix products in the training's precision."""
-        low = self.precision == "bfloat16"
-        with torch.autocast(self.device, torch.bfloat16, enabled=low, cache_enabled=False):
-            return bound_terms(self.model, x, eps)
 
     @torch.inference_mode()
     def validate(self) -> tuple[float, float]:
@@ -187,9 +191,10 @@ class Training:
         if self.validation is None:
             return math.nan, math.nan
         sums = torch.zeros(2, dtype=torch.float64)
+        self.low_weights.copy_(self.weights)
         x, eps = self.validation
         for images, noise in zip(x.split(200), eps.split(200, dim=1), strict=True):
-            terms = self.terms(images, noise)
+            terms = bound_terms(self.low, images, noise)
             sums[0] += terms.log_px_given_z.double().sum().cpu()
             sums[1] += terms.kl.double().sum().cpu()
         return sums[0].item() / len(x), sums[1].item() / len(x)
@@ -303,18 +308,15 @@ class Optimiser:
         )
 
 
-def one_vector(model: VAE) -> tuple[Tensor, Tensor]:
-    """A model's weights in one vector, its gradients in another; the model's become their views.
+def one_vector(model: VAE) -> Tensor:
+    """A model's weights in one vector, whose views the model's then are.
 
-    A step is then one pass over the vectors instead of a call for each matrix.
+    A step is then one pass over the vector instead of a call for each matrix.
     """
     weights = parameters_to_vector(model.parameters()).detach()
-    gradient = torch.zeros_like(weights)
-    parts = zip(views(weights, model), views(gradient, model), strict=True)
-    for parameter, (weight, slope) in zip(model.parameters(), parts, strict=True):
-        parameter.data = weight
-        parameter.grad = slope
-    return weights, gradient
+    for parameter, part in zip(model.parameters(), views(weights, model), strict=True):
+        parameter.data = part
+    return weights
 
 
 def views(vector: Tensor, model: VAE) -> list[Tensor]:
