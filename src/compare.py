@@ -1,4 +1,4 @@
-"""Set the runs side by side: two tables and six figures.
+"""Set the runs side by side: two tables, six figures, and what they show in sentences.
 
 Reads the files of the runs named by --latent_dims and --seeds and no others, whatever else lies in
 the folders.
@@ -12,6 +12,7 @@ from aevb import cli, tables
 from aevb.comparison import FIGURES, described, per_image, read_run
 from aevb.figures import save_figure
 from aevb.files import write_text
+from aevb.observations import observations
 from aevb.params import Runs
 
 
@@ -25,7 +26,7 @@ def arguments() -> cli.Parser:
 
 
 def main(args: Namespace) -> None:
-    """Read the runs, write the table and the figures."""
+    """Read the runs, write tables, sentences and figures."""
     settings = cli.settings(Runs, args)
     runs = [read_run(vars(args), *run) for run in product(settings.latent_dims, settings.seeds)]
     table = tables.table([described(run) for run in runs])
@@ -35,6 +36,7 @@ def main(args: Namespace) -> None:
     changes = tables.differences(per_image(runs))
     write_text(args.output / "differences.csv", tables.as_csv(changes))
     write_text(args.output / "differences.md", tables.differences_as_markdown(changes))
+    write_text(args.output / "observations.md", observations(runs, changes))
     for name, draw in FIGURES.items():
         save_figure(args.output / f"{name}.png", draw(runs))
     cli.log.info("compare: %d runs, wrote %s", len(runs), args.output)

@@ -8,6 +8,9 @@ from numpy.typing import ArrayLike
 
 from aevb.errors import InputError
 
+Z95 = 1.96
+"""Standard errors on either side of a mean over many values, for a 95 % interval."""
+
 
 def mean_and_se(values: ArrayLike) -> tuple[float, float]:
     """Mean of independent values and its standard error, s / √n, in float64."""

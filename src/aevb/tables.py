@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aevb.intervals import mean_and_se, student_half_width
+from aevb.intervals import Z95, mean_and_se, student_half_width
 
 COLUMNS = {
     "elbo": "ELBO",
@@ -84,7 +84,7 @@ def differences(per_image: dict[tuple[int, int], dict[str, Any]]) -> pd.DataFram
             for seed in seeds:
                 mean, se = mean_and_se(per_image[k, seed][key] - per_image[first, seed][key])
                 means.append(mean)
-                rows.append((k, first, key, seed, mean, se, mean - 1.96 * se, mean + 1.96 * se))
+                rows.append((k, first, key, seed, mean, se, mean - Z95 * se, mean + Z95 * se))
             if len(seeds) > 1:
                 mean, se = mean_and_se(np.array(means))
                 half = student_half_width(means)

@@ -14,12 +14,15 @@ localrules:
 rule compare:
     input:
         runs=all_files_of_the_runs,
-        code=code("compare", "comparison", "figures", "files", "intervals", "tables"),
+        code=code(
+            *("compare", "comparison", "figures", "files", "intervals", "observations", "tables")
+        ),
     output:
         compared("table.csv", "table"),
         expand("results/{{study}}comparison/table.{kind}", kind=["md", "tex"]),
         compared("differences.csv", "differences"),
         "results/{study}comparison/differences.md",
+        compared("observations.md", "observations"),
         [compared(f"{name}.png", name) for name in FIGURES],
     log:
         "logs/{study}compare.log",
