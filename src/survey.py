@@ -1,4 +1,4 @@
-"""Set the variants of a study side by side: two tables and three figures.
+"""Set the variants of a study side by side: two tables, three figures, and sentences.
 
 Reads the files of the runs named by --variants, --latent_dims and --seeds and no others.
 """
@@ -29,7 +29,7 @@ def arguments() -> cli.Parser:
 
 
 def main(args: Namespace) -> None:
-    """Read the runs of all variants, write the tables and the figures."""
+    """Read the runs of all variants, write tables, sentences and figures."""
     settings = cli.settings(Runs, args)
     runs = {
         variant: [
@@ -47,6 +47,7 @@ def main(args: Namespace) -> None:
     )
     write_text(args.output / "differences.csv", tables.as_csv(changes))
     write_text(args.output / "differences.md", tables.differences_as_markdown(changes))
+    write_text(args.output / "observations.md", survey.observations(runs))
     for name, draw in survey.FIGURES.items():
         save_figure(args.output / f"{name}.png", draw(runs))
     cli.log.info("survey: %d variants, wrote %s", len(runs), args.output)

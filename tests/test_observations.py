@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from aevb import tables
+from aevb import survey, tables
 from aevb.comparison import Run, per_image
 from aevb.observations import listed, observations
 
@@ -47,6 +47,12 @@ def a_run(latent_dim: int, seed: int, gain: float, price: float, likelihood: int
     )
 
 
+def elbo(run: Run) -> str:
+    """Its mean over images and 95 % interval."""
+    values = run.evaluation["elbo"]
+    return f"{values.mean():.2f} ± {1.96 * stats.sem(values):.2f}"
+
+
 def text(*runs: Run) -> str:
     """What is said of them."""
     return observations([*runs], tables.differences(per_image(runs)))
@@ -63,6 +69,7 @@ def test_clear_differences_are_told_with_their_size_and_their_interval():
         values = runs[1].evaluation[term] - runs[0].evaluation[term]
         half = stats.norm.ppf(0.975) * stats.sem(values)
         assert f"the {name} is higher by {values.mean():.2f} ± {half:.2f}" in said
+    assert f"The ELBO is {elbo(runs[0])} at k = 3 and {elbo(runs[1])} at k = 20." in said
     ratio = np.diff([run.evaluation["kl"].mean() for run in runs]) / np.diff(
         [run.evaluation["log_px_given_z"].mean() for run in runs]
     )
@@ -128,9 +135,8 @@ def test_one_latent_dimension_is_compared_with_none():
 
 def test_no_number_survives_other_data():
     """Each sentence about results changes with them: none is typed."""
-    said = [
-        text(a_run(3, 0, 0, 0), a_run(20, 0, gain, price)) for gain, price in ((50, 17), (41, 12))
-    ]
+    pairs = [((0, 0), (50, 17)), ((2, 1), (43, 13))]
+    said = [text(a_run(3, 0, *low), a_run(20, 0, *high)) for low, high in pairs]
     terms = [re.search(r"\*\*The two terms\.\*\* (.*)", one)[1] for one in said]
     numbers = [set(re.findall(r"(?<!± )\b\d+\.\d+|\d+%", one)) for one in terms]
     assert not numbers[0] & numbers[1]
@@ -141,3 +147,37 @@ def test_no_number_survives_other_data():
 )
 def test_lists_read_as_english(items, words):
     assert listed(items) == words
+
+
+def test_variants_are_compared_on_one_scale_only():
+    said = survey.observations(
+        {
+            "one": [a_run(20, 0, 0, 0)],
+            "better": [a_run(20, 1, 5, 0)],
+            "foreign": [a_run(20, 2, 9, 0, likelihood=0)],
+        }
+    )
+    gain = a_run(20, 1, 5, 0).evaluation["elbo"] - a_run(20, 0, 0, 0).evaluation["elbo"]
+    size = f"{gain.mean():.2f} ± {1.96 * stats.sem(gain):.2f}"
+    assert f"The ELBO of better, against that of one, is higher by {size}." in said
+    assert "No other variant is on the scale of foreign (no log-likelihood †)." in said
+    assert said.count("against") == 1
+
+
+def test_variants_with_several_seeds_are_paired_by_seed():
+    seeds = (0, 1, 2)
+    variants = {
+        name: [a_run(20, seed, gain, 0) for seed in seeds]
+        for name, gain in {"one": 0, "other": 5}.items()
+    }
+    pairs = [
+        (other.evaluation["elbo"] - one.evaluation["elbo"]).mean()
+        for one, other in zip(*variants.values(), strict=True)
+    ]
+    half = stats.t.interval(0.95, 2, np.mean(pairs), stats.sem(pairs))[1] - np.mean(pairs)
+    assert f"higher by {np.mean(pairs):.2f} ± {half:.2f}" in survey.observations(variants)
+
+
+def test_an_only_variant_is_described_as_an_experiment_is():
+    runs = [a_run(3, 0, 0, 0), a_run(20, 0, 50, 17)]
+    assert survey.observations({"only": runs}) == text(*runs)

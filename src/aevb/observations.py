@@ -4,7 +4,7 @@ Intervals are 95 %: over test images where each k was trained once, over trainin
 several seeds. Where the interval of a difference holds zero, the sentence says so and no more.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,20 +22,24 @@ BLURRED = 0.1, 0.9
 
 def observations(runs: list[Run], differences: pd.DataFrame) -> str:
     """All sentences, as Markdown; `differences` are the runs', as `tables.differences` has them."""
-    paragraphs = {
-        "What is compared": what(runs),
-        "The two terms": two_terms(differences),
-        "What the dimensions carry": dimensions(runs),
-        "How tight the bound is": tightness(runs),
-        "Training": training(runs),
-        "Images": blur(runs),
-        "The latent space": axes(runs),
-        "What is not shown": limits(runs),
-    }
-    texts = {title: " ".join(sentences) for title, sentences in paragraphs.items()}
-    return (
-        "".join(f"**{title}.** {text}\n\n" for title, text in texts.items() if text).strip() + "\n"
+    return paragraphs(
+        {
+            "What is compared": what(runs),
+            "The two terms": two_terms(runs, differences),
+            "What the dimensions carry": dimensions(runs),
+            "How tight the bound is": tightness(runs),
+            "Training": training(runs),
+            "Images": blur(runs),
+            "The latent space": axes(runs),
+            "What is not shown": limits(runs),
+        }
     )
+
+
+def paragraphs(sentences: Mapping[str, Iterable[str]]) -> str:
+    """A paragraph for each title that has sentences."""
+    texts = {title: " ".join(some) for title, some in sentences.items()}
+    return "\n".join(f"**{title}.** {text}\n" for title, text in texts.items() if text)
 
 
 def what(runs: list[Run]) -> Iterator[str]:
@@ -53,19 +57,29 @@ def what(runs: list[Run]) -> Iterator[str]:
     yield "Numbers are nats per image, intervals 95 %."
 
 
-def two_terms(differences: pd.DataFrame) -> Iterator[str]:
-    """How ELBO, reconstruction term and KL term differ from those of the first k."""
-    seeds = list(dict.fromkeys(differences["seed"]))
-    chosen = differences[differences["seed"] == ("all" if "all" in seeds else next(iter(seeds), 0))]
-    for k in dict.fromkeys(chosen["latent_dim"]):
-        rows = chosen[chosen["latent_dim"] == k].to_dict("records")
-        terms: dict[str, dict[str, Any]] = {row["term"]: row for row in rows}
+def two_terms(runs: list[Run], differences: pd.DataFrame) -> Iterator[str]:
+    """The ELBO; how it, its reconstruction term and its KL term differ from the first k's."""
+    elbos = [f"{interval(group, lambda e: e['elbo'])} at k = {k}" for k, group in by_k(runs)]
+    yield f"The ELBO is {listed(elbos)}."
+    for k, terms in over_seeds(differences).items():
         changes = [f"the {COLUMNS[name]} is {changed(terms[name])}" for name in list(COLUMNS)[:3]]
-        yield f"Against k = {rows[0]['against']}, at k = {k} {listed(changes)}."
+        yield f"Against k = {terms['kl']['against']}, at k = {k} {listed(changes)}."
         gain, price = terms["log_px_given_z"], terms["kl"]
         if min(gain["low"], price["low"]) > 0:
             share = price["difference"] / gain["difference"]
             yield f"Of what it gains in reconstruction the KL term takes {share:.0%} back."
+
+
+def over_seeds(differences: pd.DataFrame) -> dict[int, dict[str, dict[str, Any]]]:
+    """The differences of each k, a row for each term: those over all seeds, or of the only one."""
+    several = (differences["seed"] == "all").any()
+    rows = differences[differences["seed"] == "all"] if several else differences
+    result: dict[int, dict[str, dict[str, Any]]] = {}
+    for row in rows.to_dict("records"):
+        result.setdefault(row["latent_dim"], {})[row["term"]] = {
+            str(key): value for key, value in row.items()
+        }
+    return result
 
 
 def changed(row: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The figures that set the variants of a study side by side.
+"""The figures and sentences that set the variants of a study side by side.
 
 Each variant is a list of runs, of the same latent dimensions and seeds in all of them.
 """
@@ -11,8 +11,11 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from aevb.comparison import DATASETS, PALETTE, Run, first_seed
+from aevb.comparison import DATASETS, PALETTE, Run, first_seed, per_image
 from aevb.figures import new_figure, rows_figure
+from aevb.observations import changed, over_seeds, paragraphs
+from aevb.observations import observations as observations_on
+from aevb.tables import differences
 
 Variants = Mapping[str, Sequence[Run]]
 
@@ -79,6 +82,34 @@ def curves(variants: Variants) -> Figure:
     lines += [Line2D([], [], color="black", ls=dash, label=name) for name, dash in dashes]
     figure.legend(handles=lines, loc="outside right center", frameon=False)
     return figure
+
+
+def observations(variants: Variants) -> str:
+    """How the ELBO of the variants differs, test image by test image, where the scale is one.
+
+    Of an only variant, what there is to say of an experiment.
+    """
+    if len(variants) == 1:
+        (runs,) = ([*some] for some in variants.values())
+        return observations_on(runs, differences(per_image(runs)))
+    dims = dict.fromkeys(run.latent_dim for runs in variants.values() for run in runs)
+    return paragraphs({f"k = {k}": _against_the_first(variants, k) for k in dims})
+
+
+def _against_the_first(variants: Variants, latent_dim: int) -> Iterator[str]:
+    """A sentence for each variant but the first on its scale, at one k."""
+    scales: dict[str, dict[str, list[Run]]] = {}
+    for name, runs in variants.items():
+        of_k = [run for run in runs if run.latent_dim == latent_dim]
+        scales.setdefault(scale(of_k[0]), {})[name] = of_k
+    for what, (first, *others) in scales.items():
+        if not others:
+            yield f"No other variant is on the scale of {first} ({what})."
+        for other in others:
+            terms = [list(per_image(scales[what][name]).values()) for name in (first, other)]
+            pairs = {(place, i): x for place, some in enumerate(terms) for i, x in enumerate(some)}
+            row = over_seeds(differences(pairs))[1]["elbo"]
+            yield f"The ELBO of {other}, against that of {first}, is {changed(row)}."
 
 
 def samples(variants: Variants) -> Figure:

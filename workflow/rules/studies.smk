@@ -9,13 +9,17 @@ localrules:
 rule survey:
     input:
         runs=all_files_of_the_variants,
-        code=code("survey", "comparison", "figures", "files", "intervals", "survey", "tables"),
+        code=code(
+            *("survey", "comparison", "figures", "files", "intervals", "observations", "survey"),
+            "tables",
+        ),
     output:
         expand(
             "results/studies/{{name}}/{table}.{kind}",
             table=["table", "differences"],
             kind=["csv", "md"],
         ),
+        "results/studies/{name}/observations.md",
         expand(
             "results/studies/{{name}}/{figure}.png",
             figure=["curves", "samples", "reconstructions"],

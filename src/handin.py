@@ -1,0 +1,36 @@
+"""Put the present results into a document, and print it as one page of HTML.
+
+The document is Markdown; the files that it shows stand between `<!-- FILE.md -->` and
+`<!-- end -->`.
+"""
+
+from argparse import Namespace
+from pathlib import Path
+
+from aevb import cli
+from aevb.documents import filled, moved, page
+from aevb.files import read_bytes, write_text
+
+
+def arguments() -> cli.Parser:
+    """The command line of this stage."""
+    parser = cli.parser(__doc__)
+    add = parser.add_argument
+    add("--document", type=Path, required=True, help="the document (.md)")
+    add("--markdown", type=Path, required=True, help="where to write it with the results (.md)")
+    add("--html", type=Path, help="the page to write (.html)")
+    return parser
+
+
+def main(args: Namespace) -> None:
+    """Fill the document, write it and its page."""
+    source, target = args.document.parent, args.markdown.parent
+    text = filled(read_bytes(args.document).decode(), source)
+    if args.html is not None:
+        write_text(args.html, page(text, source))
+    write_text(args.markdown, moved(text, source, target))
+    cli.log.info("handin: wrote %s", args.html or args.markdown)
+
+
+if __name__ == "__main__":
+    cli.run(main, arguments())
