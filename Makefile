@@ -5,13 +5,16 @@ PYTHON ?= python3
 ready := .venv/.ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: results report test slow-test full-test slurm slurm-test lint check repro verify bench generated lock clean help
+.PHONY: results report handin test slow-test full-test slurm slurm-test lint check repro verify bench generated documents lock clean help
 
 results: $(ready)  ## the experiment: set up .venv, then snakemake --cores all
 	snakemake --cores all
 
 report: results  ## report.html: tables, figures and how they were made, in one file to pass on
 	snakemake --report report.html
+
+handin: $(ready)  ## the exercises answered with the present numbers, in one page, and model cards
+	snakemake --cores all handin
 
 $(ready): requirements.lock
 	$(PYTHON) -m venv .venv
@@ -58,6 +61,11 @@ generated: $(ready)  ## write the files that follow from src/aevb/params.py; res
 	python src/aevb/params.py schema > workflow/schemas/params.schema.json
 	python src/aevb/params.py markdown > docs/parameters.md
 	python src/aevb/params.py yaml > params.yaml
+
+documents: $(ready)  ## put the present results into README.md and docs/
+	for page in README.md docs/*.md; do \
+		python src/document.py --document $$page --markdown $$page || exit 1; \
+	done
 
 lock: $(ready)  ## renew the lock files from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --group dev pyproject.toml \

@@ -17,6 +17,7 @@ include: "workflow/rules/latents.smk"
 include: "workflow/rules/samples.smk"
 include: "workflow/rules/research.smk"
 include: "workflow/rules/studies.smk"
+include: "workflow/rules/handin.smk"
 
 
 rule all:

@@ -12,7 +12,6 @@ a tenth of their time, are inside theirs. Writes docs/benchmarks.md and docs/ben
 import argparse
 import json
 import os
-import platform
 import re
 import shutil
 import subprocess
@@ -27,6 +26,9 @@ from statistics import median
 import matplotlib.pyplot as plt
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "src"))
+from aevb.provenance import processor  # noqa: E402
+
 TARGET = 105.56
 # Selected on 10,000 validation images among batch sizes, rates and decays; three epochs suffice.
 RECIPE = "--treatment gray --batch_size 128 --learning_rate 0.008 --decay 0.5 --patience 99"
@@ -121,13 +123,6 @@ def row(one: Contestant, reached: float, against: Contestant) -> str:
     return f"| {one.name} | {wall:.1f} | {cpu:.1f} | {ratios} | {memory:.0f} | {reached:.2f} |"
 
 
-def cpu_name() -> str:
-    """What the system calls the CPU."""
-    info = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
-    return found[1] if found else platform.processor()
-
-
 def main() -> None:
     """Run all in turns, write the table and the figure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -153,7 +148,7 @@ def main() -> None:
     import torch
 
     lines = [
-        f"{TABLE}, medians of {args.rounds} runs in turns, {cpu_name()}, {os.cpu_count()} cores, "
+        f"{TABLE}, medians of {args.rounds} runs in turns, {processor()}, {os.cpu_count()} cores, "
         f"torch {torch.__version__.split('+')[0]}. `train-N`: our train stage on N threads, "
         f"`{RECIPE} --max_epochs 3`. The ratios are to {everyone[-1].name}.",
         "",

@@ -11,11 +11,22 @@ from pathlib import Path
 
 import torch
 
-from aevb import bounds, cli, data, devices, files, likelihoods, model, noise, training
+from aevb import (
+    bounds,
+    cli,
+    data,
+    devices,
+    files,
+    likelihoods,
+    model,
+    noise,
+    provenance,
+    training,
+)
 from aevb.checkpoints import Checkpoint, Interrupted, exclusive, run_key
 from aevb.devices import repeatable, resolve_device, resolve_precision
 from aevb.errors import InputError
-from aevb.files import write_csv
+from aevb.files import write_csv, write_json
 from aevb.params import Model, Train
 
 
@@ -27,6 +38,7 @@ def arguments() -> cli.Parser:
     add("--validation", type=Path, required=True, help="validation images (.safetensors)")
     add("--model", type=Path, required=True, help="the trained model to write (.safetensors)")
     add("--history", type=Path, required=True, help="the learning curve to write (.csv)")
+    add("--provenance", type=Path, help="a record of machine, versions and inputs to write (.json)")
     add("--latent_dim", type=cli.positive, required=True, help="k, the dimensions of z")
     add("--seed", type=cli.natural, default=0, help="of initial weights, batches and noise")
     add("--checkpoints", type=Path, default=Path("checkpoints"), help="folder for the checkpoint")
@@ -84,6 +96,10 @@ def main(args: Namespace) -> None:
         best = state.best_epoch if len(validation) else state.epoch
         write_csv(args.history, training.HISTORY, state.history)
         model.write_model(args.model, run.model, {**about, "best_epoch": best})
+        if args.provenance is not None:
+            made = {"train": args.train, "validation": args.validation, "model": args.model}
+            ran = {"device": device, "precision": precision, "threads": settings.threads}
+            write_json(args.provenance, provenance.record(made, **ran))
         checkpoint.remove()
     cli.log.info("%s: %d epochs, best %d, wrote %s", name, state.epoch, best, args.model)
 

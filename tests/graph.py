@@ -24,7 +24,7 @@ from aevb import params  # also keeps Snakemake from importing it out of a tempo
 ROOT = Path(__file__).resolve().parent.parent
 TIMEOUT = 300
 """Seconds for one command; the longest takes a minute."""
-NOT_CODE = {"__init__", "checkpoints", "cli", "errors", "params"}
+NOT_CODE = {"__init__", "checkpoints", "cli", "errors", "params", "provenance"}
 """Modules that no stage depends on: what they decide stands in the flags, or never in a result."""
 
 Values = dict[str, dict[str, Any]]
@@ -91,7 +91,7 @@ def stage(job: str) -> str:
 def copy_tree(tree: Path) -> Path:
     """All that the engines read when they declare their jobs, to be altered except data and src."""
     (tree / "data").mkdir(parents=True)
-    for name in ("data/mnist", "src"):
+    for name in ("data/mnist", "docs", "src"):
         (tree / name).symlink_to(ROOT / name)
     for name in ("Snakefile", "dvc.yaml", "params.yaml"):
         shutil.copyfile(ROOT / name, tree / name)

@@ -34,6 +34,7 @@ STAGES: dict[str, tuple[type[params.Section], ...]] = {
     "fidelity": (params.Fidelity,),
     "ladder": (params.Ladder,),
     "ais": (params.Ais,),
+    "card": (),
 }
 EACH_STAGE = pytest.mark.parametrize("stage", STAGES)
 SETS = ("train", "validation", "test")
@@ -55,6 +56,7 @@ INPUTS = {
     },
     "ladder": {"test": "split/test", "model": "model"},
     "ais": {"test": "split/test", "model": "model"},
+    "card": {"model": "model", "metrics": "metrics"},
 }
 OUTPUTS = {
     "split": SETS,
@@ -68,6 +70,7 @@ OUTPUTS = {
     "fidelity": ("metrics", "fidelity", "figure"),
     "ladder": ("metrics", "bounds"),
     "ais": ("metrics", "estimates"),
+    "card": ("card",),
 }
 SETTINGS = {
     "split": "--validation_size 100",
@@ -81,6 +84,7 @@ SETTINGS = {
     "fidelity": "--images 60",
     "ladder": "--images 2 --samples 2",
     "ais": "--images 2 --chains 1 --temperatures 2 --leapfrog 1 --iwae_k 1",
+    "card": "",
 }
 
 
@@ -138,7 +142,7 @@ def made(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     write_raw(folder / "raw")
     assert run("split", *command("split", folder, folder / "split")).code == 0
-    for stage in ("train", "classify"):
+    for stage in ("train", "classify", "evaluate"):
         assert run(stage, *command(stage, folder, folder)).code == 0
     return folder
 

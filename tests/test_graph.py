@@ -230,7 +230,7 @@ def test_a_parameter_reruns_what_depends_on_it(key: str, name: str, request: Any
 def research(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     """Snakemake asked for everything that is not made by default."""
     tree = graph.copy_tree(tmp_path_factory.mktemp("c") / "tree")
-    targets = ["research", *(path.stem for path in (tree / "studies").glob("*.yaml"))]
+    targets = ["research", "handin", *(path.stem for path in (tree / "studies").glob("*.yaml"))]
     return engine(lambda tree: graph.snakemake_graph(tree, *targets), tree)
 
 

@@ -9,8 +9,6 @@ import os.path
 import re
 from pathlib import Path
 
-from markdown_it import MarkdownIt
-
 from aevb.files import read_bytes
 
 BLOCK = re.compile(r"(?<=<!-- )(\S+\.md)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
@@ -64,6 +62,8 @@ def page(text: str, folder: Path) -> str:
     Raises:
         InputError: if a picture is missing.
     """
+    from markdown_it import MarkdownIt  # here, since the workflow reads documents without it
+
     parser = MarkdownIt("commonmark").enable("table")
     tokens = parser.parse(text)
     lost = False

@@ -8,7 +8,7 @@ import yaml
 from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(Path(workflow.basedir, "src")))
-from aevb import params, studies
+from aevb import documents, params, studies
 
 # `python` in the commands is the one that runs Snakemake, also where .venv is not activated.
 python = Path(sys.executable).parent
@@ -127,6 +127,16 @@ def runs_of_the_variants(wildcards):
     """The section `runs` as flags; it is the same for all variants."""
     first = next(iter(STUDIES[wildcards.name].values()))
     return params.flags(first["runs"])
+
+
+def shown_in(document):
+    """The files that a document shows; it is read when they are asked for."""
+
+    def files(_):
+        names = documents.shown(Path(document).read_text(encoding="utf-8"))
+        return [os.path.normpath(Path(document).parent / name) for name in names]
+
+    return files
 
 
 def found_on_the_runs(wildcards):

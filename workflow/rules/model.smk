@@ -22,6 +22,7 @@ rule train:
     shell:
         "python src/train.py --train {input.train} --validation {input.validation} "
         "--model {output.model} --history {output.history} --checkpoints checkpoints "
+        "--provenance provenance/{wildcards.study}k{wildcards.k}-seed{wildcards.seed}.json "
         "--latent_dim {wildcards.k} --seed {wildcards.seed} {params.flags} --log {log}"
 
 

@@ -29,7 +29,7 @@ def main(args: Namespace) -> None:
     if args.html is not None:
         write_text(args.html, page(text, source))
     write_text(args.markdown, moved(text, source, target))
-    cli.log.info("handin: wrote %s", args.html or args.markdown)
+    cli.log.info("document: wrote %s", args.html or args.markdown)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,45 @@
+# What is passed on: the answers with the present numbers, and a card of each model.
+
+
+localrules:
+    card,
+    document,
+
+
+rule document:
+    input:
+        document="docs/answers.md",
+        results=shown_in("docs/answers.md"),
+        code=code("document", "documents", "files"),
+    output:
+        markdown="results/handin/answers.md",
+        html="results/handin/answers.html",
+    log:
+        "logs/document.log",
+    conda:
+        "../envs/pipeline.yaml"
+    shell:
+        "python src/document.py --document {input.document} --markdown {output.markdown} "
+        "--html {output.html} --log {log}"
+
+
+rule card:
+    input:
+        model="results/{study}models/k{k}-seed{seed}.safetensors",
+        metrics="results/{study}metrics/k{k}-seed{seed}.json",
+        code=code("card", "cards", "comparison", "figures", "files", "intervals", "tables"),
+    output:
+        "results/{study}cards/k{k}-seed{seed}.md",
+    log:
+        "logs/{study}card/k{k}-seed{seed}.log",
+    conda:
+        "../envs/pipeline.yaml"
+    shell:
+        "python src/card.py --model {input.model} --metrics {input.metrics} --card {output} "
+        "--log {log}"
+
+
+rule handin:
+    input:
+        rules.document.output,
+        every_run("", *rules.card.output),
