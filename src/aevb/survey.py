@@ -40,8 +40,9 @@ def scale(run: Run) -> str:
 def curves(variants: Variants) -> Figure:
     """The bound against the training images seen, as in Kingma & Welling, figure 2.
 
-    A panel for each k and each scale, since probabilities and densities share no axis; with several
-    seeds, lines are means and bands one standard deviation.
+    A panel for each k and each scale, since probabilities and densities share no axis; panels of
+    one scale have one range, as in the paper, unless an only variant is to be seen in detail. With
+    several seeds, lines are means and bands one standard deviation.
     """
     frames = []
     for variant, runs in variants.items():
@@ -50,7 +51,8 @@ def curves(variants: Variants) -> Figure:
             long = run.history.rename(columns=names).melt("epoch", [*names.values()], "set", "elbo")
             long["images"] = long["epoch"] * run.about["train_images"]
             panel = f"k = {run.latent_dim}, {scale(run)}"
-            frames.append(long.assign(variant=variant, panel=panel, seed=run.seed))
+            shared = scale(run) if len(variants) > 1 else panel
+            frames.append(long.assign(variant=variant, panel=panel, range=shared, seed=run.seed))
     data = pd.concat(frames, ignore_index=True).dropna()
     panels = list(dict.fromkeys(data["panel"]))
     figure = new_figure(
@@ -73,7 +75,8 @@ def curves(variants: Variants) -> Figure:
         )
         axis.set(title=panel, xscale="log", xlabel="training images seen", ylabel="")
         axis.title.set_fontsize(10)
-        low, high = chosen["elbo"].quantile(0.05), chosen["elbo"].max()
+        ranged = data[data["range"] == chosen["range"].iloc[0]].groupby("panel")["elbo"]
+        low, high = ranged.quantile(0.05).min(), ranged.max().max()
         axis.set_ylim(low - 0.1 * (high - low), high + 0.05 * (high - low))
         axis.grid(alpha=0.3)
     figure.axes[0].set_ylabel("ELBO, nats per image")
