@@ -8,7 +8,14 @@ usage, 130 when stopped at the keyboard.
 import logging
 import math
 import sys
-from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, Namespace
+from argparse import (
+    SUPPRESS,
+    Action,
+    ArgumentDefaultsHelpFormatter,
+    ArgumentParser,
+    ArgumentTypeError,
+    Namespace,
+)
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Never, TypeVar, get_args, get_origin
@@ -28,6 +35,15 @@ T = TypeVar("T", bound=Section)
 class Parser(ArgumentParser):
     """An argument parser that reports wrong usage in one line."""
 
+    def add_argument(self, *names: str, **about: Any) -> Action:
+        """As argparse's, but help says what kind of value a flag takes and whether it must be."""
+        kinds = {Path: "PATH", natural: "INT", positive: "INT", seconds: "SECONDS"}
+        if about.get("type") in kinds:
+            about.setdefault("metavar", kinds[about["type"]])
+        if about.get("required"):
+            about.update(default=SUPPRESS, help=f"{about['help']} (required)")
+        return super().add_argument(*names, **about)
+
     def error(self, message: str) -> Never:
         """Say what is wrong and exit with 2."""
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())} (see --help)\n")
@@ -40,7 +56,7 @@ def parser(description: str | None, *sections: type[Section]) -> Parser:
         formatter_class=ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
-    result.add_argument("--log", type=Path, help="file that the log is appended to", default=None)
+    result.add_argument("--log", type=Path, help="file to append the log to", default=SUPPRESS)
     for section in sections:
         group = result.add_argument_group(f"parameters (params.yaml: {section.__name__.lower()})")
         for name, field in section.model_fields.items():
@@ -83,15 +99,15 @@ def natural(text: str) -> int:
     """An integer of at least 0, for argparse."""
     number = int(text)
     if number < 0:
-        raise ValueError(text)
+        raise ArgumentTypeError(f"is {text} and should be an integer of at least 0")
     return number
 
 
 def positive(text: str) -> int:
     """An integer of at least 1 and at most a million, for argparse."""
-    number = natural(text)
+    number = int(text)
     if not 1 <= number <= 10**6:
-        raise ValueError(text)
+        raise ArgumentTypeError(f"is {text} and should be an integer from 1 to {10**6}")
     return number
 
 
@@ -99,7 +115,7 @@ def seconds(text: str) -> float:
     """A time of at least 0 s, for argparse."""
     number = float(text)
     if not 0 <= number < math.inf:
-        raise ValueError(text)
+        raise ArgumentTypeError(f"is {text} and should be a time in seconds, at least 0")
     return number
 
 
@@ -108,7 +124,7 @@ def run(stage: Callable[[Namespace], None], arguments: Parser) -> None:
     parsed = arguments.parse_args()
     name = Path(sys.argv[0]).stem
     try:
-        _log_to(parsed.log)
+        _log_to(getattr(parsed, "log", None))
         log.debug("$ %s", " ".join(sys.argv))
         stage(parsed)
     except (InputError, OSError) as error:
