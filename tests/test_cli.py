@@ -440,6 +440,48 @@ def test_counts(kind, good, bad):
             kind(text)
 
 
+def test_every_line_of_a_training_says_whose_it_is(made, tmp_path):
+    """Several write to one terminal and to one log of their engine; neither is one to redraw."""
+    words = command("train", made, tmp_path / "output")
+    outcome = run("train", *words, "--seed", "3", "--max_epochs", "2", "--log", tmp_path / "log")
+    assert "\r" not in outcome.error
+    first, *lines = outcome.error.splitlines()
+    assert first.startswith("$ ")
+    ours = "train k = 2, seed 3: "
+    assert [line[: len(ours) + 12] for line in lines] == [
+        *(f"{ours}epoch 1 of 2", f"{ours}epoch 2 of 2"),
+        f"{ours}2 epochs, be",
+    ]
+    log = (tmp_path / "log").read_text(encoding="utf-8")
+    assert [line.split(" ", 2)[2] for line in log.splitlines()] == [first, *lines]
+
+
+def test_a_line_is_written_in_one_piece(parser, monkeypatch):
+    """Else the lines of two processes run into one another."""
+    pieces = []
+
+    class Terminal(StringIO):
+        def write(self, text: str) -> int:
+            pieces.append(text)
+            return len(text)
+
+    monkeypatch.setitem(globals(), "StringIO", Terminal)
+    captured(lambda: cli.run(lambda _: cli.log.info("done"), parser), "stage.py")
+    assert [piece for piece in pieces if piece] == ["$ stage.py\n", "done\n"]
+
+
+def test_a_terminal_is_told_the_time_that_is_left(monkeypatch):
+    terminal = StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with cli.progress(None, "work", 4, "epoch", initial=1) as bar:
+        bar.n = 2
+        bar.refresh()
+    shown = terminal.getvalue().split("\r")
+    assert shown[1].endswith("1 of 4 epochs, ? left")
+    assert re.fullmatch(r"work: .* 2 of 4 epochs, 00:0\d left", shown[2])
+
+
 def test_progress_passes_its_items_on(capsys):
     assert list(cli.progress([1, 2, 3], "work", 3, "step")) == [1, 2, 3]
     assert capsys.readouterr() == ("", "")

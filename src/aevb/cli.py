@@ -140,11 +140,29 @@ def run(stage: Callable[[Namespace], None], arguments: Parser) -> None:
         sys.exit(130)
 
 
+class _Naming(logging.Filter):
+    """Begins each line that reports progress (level DEBUG) with whose it is.
+
+    Under Snakemake several trainings write to one terminal at a time.
+    """
+
+    whose = ""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno == logging.DEBUG and self.whose:
+            record.msg, record.args = f"{self.whose}: {record.getMessage()}", None
+        return True
+
+
+_naming = _Naming()
+
+
 class _AboveTheBar(logging.Handler):
     """Writes lines to the terminal without breaking a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stderr)
+        # With its end in one piece: another process may write a line at the same time.
+        tqdm.write(f"{self.format(record)}\n", file=sys.stderr, end="")
 
 
 class _LogFile(logging.FileHandler):
@@ -160,6 +178,8 @@ def _log_to(path: Path | None) -> None:
     A terminal shows a progress bar in place of the lines that report progress (level DEBUG).
     """
     log.setLevel(logging.DEBUG)
+    _naming.whose = ""
+    log.addFilter(_naming)
     terminal = _AboveTheBar()
     terminal.setLevel(logging.INFO if sys.stderr.isatty() else logging.DEBUG)
     log.addHandler(terminal)
@@ -173,13 +193,18 @@ def _log_to(path: Path | None) -> None:
 def progress(
     items: Iterable[Any] | None, description: str, total: int, unit: str, initial: int = 0
 ) -> Any:
-    """`items` with a progress bar in a terminal and nothing elsewhere; None: update it by hand."""
+    """`items` with a progress bar in a terminal and nothing elsewhere; None: update it by hand.
+
+    The bar says how far it is and the time that is left, in minutes and seconds. From here on the
+    lines of the log that report progress begin with the description.
+    """
+    _naming.whose = description
     return tqdm(
         items,
         description,
         total,
         initial=initial,
-        unit=f" {unit}s",
+        bar_format=f"{{desc}}: {{bar}} {{n_fmt}} of {{total_fmt}} {unit}s, {{remaining}} left",
         disable=not sys.stderr.isatty(),
         dynamic_ncols=True,
         leave=False,
