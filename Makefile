@@ -42,11 +42,11 @@ lint: $(ready)  ## formatting, types, both engines' linters, generated files
 	mypy
 	snakefmt --check Snakefile workflow/rules
 	snakemake --lint
-	python src/aevb/params.py schema | diff workflow/schemas/params.schema.json -
-	python src/aevb/params.py markdown | diff docs/parameters.md -
+	python src/params.py schema | diff workflow/schemas/params.schema.json -
+	python src/params.py markdown | diff docs/parameters.md -
 
 check: $(ready)  ## say in one line what is wrong with params.yaml
-	python src/aevb/params.py check
+	python src/params.py check
 
 repro: check  ## the experiment by DVC: check params.yaml, then dvc repro
 	dvc repro
@@ -58,9 +58,9 @@ bench: $(ready)  ## time to a given ELBO against textbook loops; on an idle mach
 	python benchmarks/bench.py $(if $(EXAMPLES),--examples $(EXAMPLES))
 
 generated: $(ready)  ## write the files that follow from src/aevb/params.py; resets params.yaml
-	python src/aevb/params.py schema > workflow/schemas/params.schema.json
-	python src/aevb/params.py markdown > docs/parameters.md
-	python src/aevb/params.py yaml > params.yaml
+	python src/params.py schema > workflow/schemas/params.schema.json
+	python src/params.py markdown > docs/parameters.md
+	python src/params.py yaml > params.yaml
 
 documents: $(ready)  ## put the present results into README.md and docs/
 	for page in README.md docs/*.md; do \

@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from snakemake.common.configfile import load_configfile
 
-from aevb import cli, params, sources
+from aevb import cli, params, reference, sources
 from aevb.errors import InputError
 from aevb.params import Params, Section, flags
 from graph import copy_tree, run
@@ -276,7 +276,7 @@ LINES = [
         "- 1",
     ),
 ]
-PLAIN = "\n".join(line.split("#")[0].rstrip() for line in params.as_yaml().splitlines()) + "\n"
+PLAIN = "\n".join(line.split("#")[0].rstrip() for line in reference.as_yaml().splitlines()) + "\n"
 
 
 @st.composite
@@ -391,9 +391,9 @@ HOSTILE = {
     "a seed": other("runs", seeds=["$(touch canary)"]),
     "k as a path": other("runs", latent_dims=["../canary"]),
     "a number": other("model", hidden=10**30),
-    "octal": params.as_yaml().replace("hidden: 500", "hidden: 0500"),
-    "an object": params.as_yaml() + "\nx: !!python/object/apply:os.system [touch canary]\n",
-    "a template": params.as_yaml()
+    "octal": reference.as_yaml().replace("hidden: 500", "hidden: 0500"),
+    "an object": reference.as_yaml() + "\nx: !!python/object/apply:os.system [touch canary]\n",
+    "a template": reference.as_yaml()
     + '\n__use_yte__: true\nx: ?__import__("os").system("touch canary")\n',
 }
 
@@ -409,7 +409,7 @@ def test_the_engines_refuse_before_anything_runs(tmp_path):
     for name, text in HOSTILE.items():
         (tree / "params.yaml").write_text(text, encoding="utf-8")
         before = everything(tree)
-        (line,) = run("python src/aevb/params.py check", tree, code=1).splitlines()
+        (line,) = run("python src/params.py check", tree, code=1).splitlines()
         assert line.startswith("params: error: params.yaml"), name
         output = run("snakemake --cores 1 download", tree, code=1)
         assert len(re.findall(r"^params\.yaml", output, re.MULTILINE)) == 1, output

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import shlex
 import subprocess
@@ -15,8 +16,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aevb import cli, params
+from aevb import cli, params, reference
 from aevb.params import Params, Section, flags
+from test_cli import run, the_error
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ROOT / "params.yaml"
@@ -83,7 +85,7 @@ def test_the_shipped_parameters_are_commented():
 
 
 def test_the_generated_parameters_are_the_defaults():
-    text = params.as_yaml()
+    text = reference.as_yaml()
     assert check(yaml.safe_load(text)) == Params()
     for _, key, schema in FIELDS:
         assert any(line.startswith(f"  {key}:") and schema["description"] in line
@@ -94,11 +96,9 @@ def test_the_generated_parameters_are_the_defaults():
     ("word", "path"),
     [("schema", "workflow/schemas/params.schema.json"), ("markdown", "docs/parameters.md")],
 )
-def test_what_was_generated_is_the_present_one(word, path, capsys):
-    assert params.main([word]) == 0
-    assert (ROOT / path).read_text(encoding="utf-8") == capsys.readouterr().out, (
-        f"run: python src/aevb/params.py {word} > {path}"
-    )
+def test_what_was_generated_is_the_present_one(word, path):
+    present = getattr(reference, f"as_{word}")()
+    assert (ROOT / path).read_text(encoding="utf-8") == present, "run: make generated"
 
 
 @pytest.mark.parametrize(
@@ -114,17 +114,17 @@ def test_what_was_generated_is_the_present_one(word, path, capsys):
     ],
 )
 def test_what_a_schema_allows_in_words(schema, words):
-    assert params.allowed(schema) == words
+    assert reference.allowed(schema) == words
 
 
 @EACH_FIELD
 def test_every_parameter_stands_in_its_table(section, key, schema):
-    text = params.as_markdown()
+    text = reference.as_markdown()
     table = text[text.index(f"## `{section}`") :].split("\n## ")[0]
     (row,) = (line for line in table.splitlines() if line.startswith(f"| `{key}` |"))
     cells = [cell.replace("\\|", "|") for cell in re.split(r" (?<!\\)\| ", row.strip("| "))]
     default = json.dumps(Params().model_dump()[section][key]).strip('"')
-    assert cells[1:] == [params.allowed(schema), f"`{default}`", schema["description"]]
+    assert cells[1:] == [reference.allowed(schema), f"`{default}`", schema["description"]]
 
 
 def test_no_parameter_is_a_switch_or_may_be_null():
@@ -318,7 +318,7 @@ def test_text_that_holds_no_parameters_is_told_in_one_line(text):
 )
 def test_what_the_engines_read_differently_is_named(spelling, ours, theirs):
     for key, old in (("hidden", "500"), ("mirror", "none")):
-        text = params.as_yaml().replace(f"{key}: {old}", f"{key}: {spelling}")
+        text = reference.as_yaml().replace(f"{key}: {old}", f"{key}: {spelling}")
         message = ""
         try:
             params.check_text(text)
@@ -416,18 +416,16 @@ def test_a_shell_sees_no_metacharacters():
     assert result.stdout.decode().split("\0")[:-1] == ["--a", *nasty, "--b", nasty[0]]
 
 
-# The command line of the module.
+# The script.
 
 
 @pytest.mark.parametrize("word", ["yaml", "schema", "markdown"])
-def test_the_module_prints(word, capsys):
-    assert params.main([word]) == 0
-    assert capsys.readouterr().out == getattr(params, f"as_{word}")()
+def test_the_script_prints(word):
+    assert run("params", word) == (0, getattr(reference, f"as_{word}")(), "")
 
 
-def test_the_module_checks(tmp_path, capsys):
-    assert params.main(["check", str(SHIPPED)]) == 0
-    assert capsys.readouterr() == ("", "")
+def test_the_script_checks(tmp_path):
+    assert run("params", "check", SHIPPED) == (0, "", "")
     path = tmp_path / "params.yaml"
     for content, words in [
         ("train: {patience: 0}", "train.patience"),
@@ -438,23 +436,19 @@ def test_the_module_checks(tmp_path, capsys):
         path.unlink(missing_ok=True)
         if content is not None:
             path.write_text(content)
-        assert params.main(["check", str(path)]) == 1
-        out, error = capsys.readouterr()
-        assert out == ""
-        assert error.startswith("params: error: ")
-        assert len(error.splitlines()) == 1
-        assert words in error
-    assert params.main(["unheard"]) == 2
+        line = the_error(run("params", "check", path), 1)
+        assert line.startswith("params: error: ")
+        assert words in line
+    assert "'unheard'" in the_error(run("params", "unheard"), 2)
 
 
-def test_the_module_is_light():
+def test_the_definition_is_light():
     """Snakemake imports it at every call."""
-    program = f"""
-import runpy, sys
-for name in ("torch", "numpy", "tqdm", "safetensors", "aevb"):
+    program = """
+import sys
+for name in ("torch", "numpy", "tqdm", "safetensors"):
     sys.modules[name] = None
-sys.argv = ["params.py", "schema"]
-runpy.run_path({params.__file__!r}, run_name="__main__")
+from aevb import params, studies
 """
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
-    assert json.loads(result.stdout)["title"] == "Params"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)

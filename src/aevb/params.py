@@ -1,20 +1,13 @@
 """Every parameter of every stage: its type, range, default and meaning, defined here once.
 
 From this definition come the flags of each stage (`aevb.cli`), the check of params.yaml before any
-work starts, the shipped params.yaml with its comments and the JSON schema for editors:
-
-    python src/aevb/params.py check  [params.yaml]   one line on what is wrong, or nothing
-    python src/aevb/params.py yaml                   params.yaml with every default
-    python src/aevb/params.py schema                 workflow/schemas/params.schema.json
-    python src/aevb/params.py markdown               docs/parameters.md
+work starts, and what `aevb.reference` writes: the shipped params.yaml with its comments, the JSON
+schema for editors, docs/parameters.md.
 """
 
-import json
 import reprlib
 import shlex
-import sys
 from collections import Counter
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -348,91 +341,3 @@ def flags(section: dict[str, Any]) -> str:
         if values:  # DVC leaves out empty lists
             words += [f"--{name}", *(shlex.quote(str(item)) for item in values)]
     return " ".join(words)
-
-
-def as_yaml() -> str:
-    """params.yaml with every default and a comment on every parameter."""
-    lines = [
-        "# Every parameter of every stage, a section each. Change a value and run `snakemake` or",
-        "# `dvc repro`: what depends on it is made again, and nothing else.",
-        "# yaml-language-server: $schema=workflow/schemas/params.schema.json",
-    ]
-    for name, section in Params():
-        lines += ["", f"{name}:  # {(type(section).__doc__ or '').strip()}"]
-        for key, field in type(section).model_fields.items():
-            value = json.dumps(getattr(section, key)).strip('"')
-            lines.append(f"{f'  {key}: {value}':<26}# {field.description}")
-    return "\n".join(lines) + "\n"
-
-
-def as_schema() -> str:
-    """The JSON schema of params.yaml, for editors."""
-    return json.dumps(Params.model_json_schema(), indent=2, sort_keys=True) + "\n"
-
-
-def as_markdown() -> str:
-    """docs/parameters.md: a table of each section and what it runs again."""
-    lines = [
-        "# Every parameter",
-        "",
-        "Written by `make generated` from [params.py](../src/aevb/params.py). The values stand in",
-        "[params.yaml](../params.yaml); `make check` says in one line what is wrong with them. A",
-        "parameter is a flag of its stage: `train.decay` is `--decay` of `src/train.py`. A value",
-        "added to a list in `runs` also runs all stages of the new runs.",
-    ]
-    for name, section in Params():
-        stages = ", ".join(section.reruns)
-        lines += ["", f"## `{name}`", "", (type(section).__doc__ or "").strip(), ""]
-        lines += [f"Runs again when a value changes: {stages}.", ""]
-        lines += ["| parameter | may be | default | is |", "|---|---|---|---|"]
-        schemas = type(section).model_json_schema()["properties"]
-        for key, field in type(section).model_fields.items():
-            default = json.dumps(getattr(section, key)).strip('"')
-            cells = (f"`{key}`", allowed(schemas[key]), f"`{default}`", field.description or "")
-            lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def allowed(schema: dict[str, Any]) -> str:
-    """The values that a JSON schema allows, in a few words: `0 < number ≤ 1`."""
-    match schema:
-        case {"enum": choices}:
-            return ", ".join(f"`{choice}`" for choice in choices)
-        case {"type": "array", "items": items}:
-            return f"list of {allowed(items)}"
-        case {"type": "string", "pattern": pattern}:
-            return f"text, `{pattern}`"
-    words = [str(schema["type"])]
-    for key, sign in (("minimum", "≤"), ("exclusiveMinimum", "<")):
-        if key in schema:
-            words = [f"{schema[key]:.15g}", sign, *words]
-    for key, sign in (("maximum", "≤"), ("exclusiveMaximum", "<")):
-        if key in schema:
-            words += [sign, f"{schema[key]:.15g}"]
-    return " ".join(words)
-
-
-def main(words: list[str]) -> int:
-    """Print what is asked for; see the top of this file."""
-    match words:
-        case ["yaml"]:
-            print(as_yaml(), end="")
-        case ["schema"]:
-            print(as_schema(), end="")
-        case ["markdown"]:
-            print(as_markdown(), end="")
-        case ["check", *paths] if len(paths) <= 1:
-            path = Path(paths[0] if paths else "params.yaml")
-            try:
-                check_text(path.read_text(encoding="utf-8"), str(path))
-            except (OSError, ValueError) as error:
-                print(f"params: error: {one_line(str(error))}", file=sys.stderr)
-                return 1
-        case _:
-            print(__doc__, file=sys.stderr)
-            return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
