@@ -14,7 +14,7 @@ from aevb.params import Runs
 from aevb.research import above_the_elbo, as_markdown, findings
 from aevb.tables import as_csv
 
-KINDS = ("ladder", "ais", "latents", "fidelity")
+KINDS = ("ladder", "ais", "estimators", "latents", "fidelity")
 
 
 def arguments() -> cli.Parser:

@@ -37,6 +37,7 @@ STAGES: dict[str, tuple[type[params.Section], ...]] = {
     "ladder": (params.Ladder,),
     "ais": (params.Ais,),
     "card": (),
+    "estimators": (params.Estimators,),
 }
 EACH_STAGE = pytest.mark.parametrize("stage", STAGES)
 SETS = ("train", "validation", "test")
@@ -59,6 +60,7 @@ INPUTS = {
     "ladder": {"test": "split/test", "model": "model"},
     "ais": {"test": "split/test", "model": "model"},
     "card": {"model": "model", "metrics": "metrics"},
+    "estimators": {"test": "split/test", "model": "model"},
 }
 OUTPUTS = {
     "split": SETS,
@@ -73,6 +75,7 @@ OUTPUTS = {
     "ladder": ("metrics", "bounds"),
     "ais": ("metrics", "estimates"),
     "card": ("card",),
+    "estimators": ("metrics", "gradients"),
 }
 SETTINGS = {
     "split": "--validation_size 100",
@@ -87,6 +90,7 @@ SETTINGS = {
     "ladder": "--images 2 --samples 2",
     "ais": "--images 2 --chains 1 --temperatures 2 --leapfrog 1 --iwae_k 1",
     "card": "",
+    "estimators": "--images 2 --samples 2",
 }
 
 
@@ -259,6 +263,7 @@ def test_required_files_are_asked_for(stage):
         ("traverse", "--steps", "1"),
         ("ladder", "--samples", "0"),
         ("ais", "--temperatures", "1"),
+        ("estimators", "--samples", "1"),
     ],
 )
 def test_values_out_of_range_are_one_line(made, tmp_path, stage, flag, value):
@@ -338,7 +343,10 @@ def test_stopped_at_the_keyboard_while_it_writes(made, tmp_path, monkeypatch, st
     assert list((tmp_path / "output").rglob(".*")) == []  # half a file
 
 
-@pytest.mark.parametrize(("stage", "images"), [("reconstruct", 201), ("ladder", 201), ("ais", 176)])
+@pytest.mark.parametrize(
+    ("stage", "images"),
+    [("reconstruct", 201), ("ladder", 201), ("ais", 176), ("estimators", 201)],
+)
 def test_more_images_than_there_are(made, tmp_path, stage, images):
     words = command(stage, made, tmp_path / "output")
     line = the_error(run(stage, *words, "--images", str(images)), 1)

@@ -81,6 +81,10 @@ PLACES = {  # where compare looks for what the others make, with the run's name
     "latents": {"metrics": "latents/{}.json", "latents": "latents/{}.safetensors"},
     "ladder": {"metrics": "ladder/{}.json", "bounds": "ladder/{}.safetensors"},
     "ais": {"metrics": "ais/{}.json", "estimates": "ais/{}.safetensors"},
+    "estimators": {
+        "metrics": "estimators/{}.json",
+        "gradients": "estimators/{}.safetensors",
+    },
 }
 
 

@@ -26,8 +26,20 @@ KEYS = [f"{section}.{key}" for section, entries in DEFAULTS.items() for key in e
 PER_RUN = ["train", "evaluate", "sample", "reconstruct"]
 STAGES = ["download", "split", *PER_RUN, "compare"]
 
-# What runs again when a value of a section changes. A value added to a list of `runs` runs the
-# stages of the new runs and compare.
+# What runs again when a value of a section changes, of the stages that run only when they are asked
+# for, by Snakemake alone.
+OPTIONAL = {
+    "ladder": {"ladder", "summarise"},
+    "ais": {"ais", "summarise"},
+    "estimators": {"estimators", "summarise"},
+    "latents": {"latents", "summarise"},
+    "traverse": {"traverse"},
+    "classifier": {"classify", "fidelity", "summarise"},
+    "fidelity": {"fidelity", "summarise"},
+}
+
+# The same for the stages that run by default. A value added to a list of `runs` runs the stages of
+# the new runs and compare.
 RERUN = {
     "data": STAGES,
     "split": ["split", *PER_RUN, "compare"],
@@ -37,20 +49,7 @@ RERUN = {
     "sample": ["sample", "compare"],
     "reconstruct": ["reconstruct", "compare"],
     "runs": ["compare"],
-    **{
-        section: []
-        for section in ("ladder", "ais", "latents", "traverse", "classifier", "fidelity")
-    },
-}
-
-# The same for the stages that run only when they are asked for, by Snakemake alone.
-OPTIONAL = {
-    "ladder": {"ladder", "summarise"},
-    "ais": {"ais", "summarise"},
-    "latents": {"latents", "summarise"},
-    "traverse": {"traverse"},
-    "classifier": {"classify", "fidelity", "summarise"},
-    "fidelity": {"fidelity", "summarise"},
+    **{section: [] for section in OPTIONAL},
 }
 
 

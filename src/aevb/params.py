@@ -157,6 +157,16 @@ class Ais(Section):
     seed: Seed = Field(0, description="of chains and simulated images")
 
 
+class Estimators(Section):
+    """How noisy the gradient is, reparametrised and by the score function."""
+
+    reruns = ("estimators", "summarise")
+
+    images: int = Field(100, ge=2, le=10**6, description="test images, the first ones")
+    samples: int = Field(2000, ge=2, le=10**6, description="draws of z an image")
+    seed: Seed = Field(0, description="of the draws of z")
+
+
 class Latents(Section):
     """What the latents hold; no default stage."""
 
@@ -230,6 +240,7 @@ class Params(Section):
     reconstruct: Reconstruct = Reconstruct()
     ladder: Ladder = Ladder()
     ais: Ais = Ais()
+    estimators: Estimators = Estimators()
     latents: Latents = Latents()
     traverse: Traverse = Traverse()
     classifier: Classifier = Classifier()

@@ -141,7 +141,10 @@ def shown_in(document):
 
 def found_on_the_runs(wildcards):
     """What the optional stages make of every run."""
-    stages = (rules.ladder.output, rules.ais.output, rules.latents.output, rules.fidelity.output)
+    stages = (
+        *(rules.ladder.output, rules.ais.output, rules.estimators.output),
+        *(rules.latents.output, rules.fidelity.output),
+    )
     return every_run(wildcards.study, *(file for stage in stages for file in stage))
 
 

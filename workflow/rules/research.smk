@@ -20,7 +20,9 @@ rule summarise:
         flags=flags("runs"),
     shell:
         "python src/summarise.py --ladder results/{wildcards.study}ladder "
-        "--ais results/{wildcards.study}ais --latents results/{wildcards.study}latents "
+        "--ais results/{wildcards.study}ais "
+        "--estimators results/{wildcards.study}estimators "
+        "--latents results/{wildcards.study}latents "
         "--fidelity results/{wildcards.study}fidelity "
         "--output results/{wildcards.study}research {params.flags} --log {log}"
 
