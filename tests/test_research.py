@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aevb.figures import save_figure
-from aevb.research import above_the_elbo, as_markdown, findings
+from aevb.research import above_the_elbo, as_markdown, findings, noise_of_the_gradient
 
 FOUND = {
     (k, 0): {
@@ -58,4 +58,26 @@ def test_bounds_are_drawn_above_the_elbo_of_the_same_images(tmp_path):
         )
     for name in ("a", "b"):
         save_figure(tmp_path / name, above_the_elbo(FOUND, ladders))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_the_noise_of_a_gradient_falls_with_the_root_of_its_draws(tmp_path):
+    estimates = {
+        "variance_reparametrised": 9.0,
+        "variance_score": 4e4,
+        "variance_baseline": 100.0,
+        "squared_norm_reparametrised": 25.0,
+    }
+    found = {(k, seed): {"estimators": estimates} for k in (3, 20) for seed in (0, 1)}
+    panels = noise_of_the_gradient(found).axes
+    assert [axis.get_title() for axis in panels] == ["k = 3", "k = 20"]
+    for axis in panels:
+        heights = {line.get_label(): np.asarray(line.get_ydata(), float) for line in axis.lines}
+        np.testing.assert_allclose(heights["score function"], [200, 200 / 1000**0.5])
+        np.testing.assert_allclose(heights["reparametrised"], [3, 3 / 1000**0.5])
+        np.testing.assert_allclose(heights["norm of the gradient"], 5)
+        assert len(axis.lines) == 2 * 4
+    one = {(3, 0): {"estimators": {**estimates, "squared_norm_reparametrised": -1.0}}}
+    for name in ("a", "b"):
+        save_figure(tmp_path / name, noise_of_the_gradient(one))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()

@@ -17,6 +17,13 @@ from aevb.intervals import mean_and_se
 Found = Mapping[tuple[int, int], Mapping[str, Mapping[str, float]]]
 """For each (latent_dim, seed) the metrics of each stage."""
 
+ESTIMATORS = {
+    "score": "score function",
+    "baseline": "score function with a baseline",
+    "reparametrised": "reparametrised",
+}
+"""The estimators of the gradient as figures spell them."""
+
 
 def findings(found: Found) -> pd.DataFrame:
     """A row for each number: stage, metric, latent_dim, seed, value and, where it has one, se."""
@@ -82,4 +89,34 @@ def above_the_elbo(found: Found, ladders: Mapping[tuple[int, int], Arrays]) -> F
     axis.grid(alpha=0.3)
     axis.legend(title="IWAE bound", frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def noise_of_the_gradient(found: Found) -> Figure:
+    """Standard deviation of each estimate of the gradient against its number of draws, L.
+
+    It is √(variance of one draw / L), root mean square over images: a line for each estimator and
+    run, a panel for each k. The baseline is that of all draws of the stage, not of L.
+    """
+    dims = list(dict.fromkeys(k for k, _ in found))
+    title = "Noise of the gradient of E log p(x|z) by μ(x), mean over L draws, test images"
+    figure = new_figure(1.2 + 3.4 * len(dims), 4.6, title)
+    panels = figure.subplots(1, len(dims), sharey=True, squeeze=False)[0]
+    colours = sns.color_palette(PALETTE, len(ESTIMATORS))
+    ends = np.array([1, 1000])
+    for (k, _), stages in found.items():
+        axis, metrics = panels[dims.index(k)], stages["estimators"]
+        for (name, label), colour in zip(ESTIMATORS.items(), colours, strict=True):
+            axis.plot(ends, np.sqrt(metrics[f"variance_{name}"] / ends), color=colour, label=label)
+        # The estimate is unbiased, so that with few draws it may lie below 0.
+        norm = math.sqrt(max(metrics["squared_norm_reparametrised"], 0))
+        axis.axhline(norm, color="black", linestyle="--", label="norm of the gradient")
+        axis.set(title=f"k = {k}", xscale="log", yscale="log", xlabel="L, draws of z an image")
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("standard deviation, nats per unit of μ")
+    labelled = dict(zip(*reversed(panels[0].get_legend_handles_labels()), strict=True))
+    figure.legend(
+        labelled.values(), labelled.keys(), loc="outside lower center", ncols=2, frameon=False
+    )
     return figure

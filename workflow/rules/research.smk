@@ -11,7 +11,7 @@ rule summarise:
         code=code("summarise", "comparison", "figures", "files", "intervals", "research", "tables"),
     output:
         expand("results/{{study}}research/table.{kind}", kind=["csv", "md"]),
-        "results/{study}research/bounds.png",
+        expand("results/{{study}}research/{name}.png", name=["bounds", "estimators"]),
     log:
         "logs/{study}summarise.log",
     conda:
