@@ -1,4 +1,4 @@
-"""Gather what the optional stages found on every run: one table, figures of bounds and gradients.
+"""Gather what the optional stages found on every run: a table, sentences and two figures.
 
 Reads the files of the runs named by --latent_dims and --seeds and no others.
 """
@@ -11,7 +11,13 @@ from aevb import cli
 from aevb.figures import save_figure
 from aevb.files import read_json, read_tensors, write_text
 from aevb.params import Runs
-from aevb.research import above_the_elbo, as_markdown, findings, noise_of_the_gradient
+from aevb.research import (
+    above_the_elbo,
+    as_markdown,
+    findings,
+    noise_of_the_gradient,
+    observations,
+)
 from aevb.tables import as_csv
 
 KINDS = ("ladder", "ais", "estimators", "latents", "fidelity")
@@ -27,7 +33,7 @@ def arguments() -> cli.Parser:
 
 
 def main(args: Namespace) -> None:
-    """Read the findings on all runs, write table and figures."""
+    """Read the findings on all runs, write table, sentences and figures."""
     settings = cli.settings(Runs, args)
     runs = list(product(settings.latent_dims, settings.seeds))
     found, ladders = {}, {}
@@ -38,6 +44,7 @@ def main(args: Namespace) -> None:
     table = findings(found)
     write_text(args.output / "table.csv", as_csv(table))
     write_text(args.output / "table.md", as_markdown(table))
+    write_text(args.output / "observations.md", observations(found))
     save_figure(args.output / "bounds.png", above_the_elbo(found, ladders))
     save_figure(args.output / "estimators.png", noise_of_the_gradient(found))
     cli.log.info("summarise: %d runs, wrote %s", len(runs), args.output)

@@ -1,7 +1,8 @@
-"""What the optional stages found, on all runs side by side."""
+"""What the optional stages found, on all runs side by side: a table, sentences, figures."""
 
 import math
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from aevb.comparison import PALETTE
 from aevb.figures import new_figure
 from aevb.files import Arrays
 from aevb.intervals import mean_and_se
+from aevb.observations import paragraphs
 
 Found = Mapping[tuple[int, int], Mapping[str, Mapping[str, float]]]
 """For each (latent_dim, seed) the metrics of each stage."""
@@ -54,7 +56,67 @@ def as_markdown(table: pd.DataFrame) -> str:
 def _with_error(value: float, se: float) -> str:
     """Both with the digits that the error has: two of them."""
     digits = 2 if se <= 0 else max(0, 1 - int(np.floor(np.log10(se))))
-    return f"{value:.{digits}f} ± {se:.{digits}f}"
+    return f"{value:,.{digits}f} ± {se:,.{digits}f}"
+
+
+SENTENCES = {
+    "How tight the bound is": (
+        "At {run} log p(x) by annealed importance sampling lies {ais.log_px_minus_elbo} nats above "
+        "the ELBO and {ais.log_px_minus_iwae} above the importance-weighted bound with K = "
+        "{ais.iwae_k} of the same {ais.images} images; on simulated images it is enclosed to "
+        "{ais.simulated_gap} nats."
+    ),
+    "What reparametrisation saves": (
+        "At {run} one draw of the score function's gradient has {estimators.variance_ratio_score} "
+        "times the variance of a reparametrised one, with a baseline "
+        "{estimators.variance_ratio_baseline} times. For noise as small as the gradient it takes "
+        "{estimators.samples_needed_score} draws, with a baseline "
+        "{estimators.samples_needed_baseline}, reparametrised "
+        "{estimators.samples_needed_reparametrised}."
+    ),
+    "What the latents hold": (
+        "At {run} {latents.active_units} units are active. Of the KL term "
+        "{latents.mutual_information} nats are information about which of the {latents.images} "
+        "images it is, whose entropy is {latents.log_images} nats; {latents.marginal_kl} are the "
+        "distance of their codes from the prior. From mu, the nearest neighbours name the class of "
+        "a share of {latents.knn_accuracy}, a linear classifier of {latents.linear_accuracy}."
+    ),
+    "What the samples are worth": (
+        "At {run} precision is {fidelity.precision}, recall {fidelity.recall} and the Fréchet "
+        "distance {fidelity.frechet}, where real images reach {fidelity.precision_real}, "
+        "{fidelity.recall_real} and {fidelity.frechet_real}; {fidelity.closer_to_train} of the "
+        "samples are nearer to a training image than to any of as many test images."
+    ),
+}
+"""What is said of each run, with its stages' metrics in place of their names."""
+
+
+def observations(found: Found) -> str:
+    """The findings in sentences, a paragraph for each question; ± as in the table."""
+    words = [
+        {"run": f"k = {k}, seed {seed},", **{name: _words(stages[name]) for name in stages}}
+        for (k, seed), stages in found.items()
+    ]
+    return paragraphs(
+        {
+            title: [sentence.format(**of_run) for of_run in words]
+            for title, sentence in SENTENCES.items()
+        }
+    )
+
+
+def _words(metrics: Mapping[str, float]) -> SimpleNamespace:
+    """Metrics as text, with their standard errors where they have one."""
+    return SimpleNamespace(
+        **{
+            name: _with_error(value, metrics[f"{name}_se"])
+            if f"{name}_se" in metrics
+            else f"{value:,}"
+            if isinstance(value, int)
+            else f"{value:.4g}"
+            for name, value in metrics.items()
+        }
+    )
 
 
 def above_the_elbo(found: Found, ladders: Mapping[tuple[int, int], Arrays]) -> Figure:
