@@ -4,7 +4,7 @@ The document is Markdown; the files that it shows stand between `<!-- FILE.md --
 `<!-- end -->`.
 """
 
-from argparse import Namespace
+from argparse import SUPPRESS, Namespace
 from pathlib import Path
 
 from aevb import cli
@@ -18,7 +18,7 @@ def arguments() -> cli.Parser:
     add = parser.add_argument
     add("--document", type=Path, required=True, help="the document (.md)")
     add("--markdown", type=Path, required=True, help="where to write it with the results (.md)")
-    add("--html", type=Path, help="the page to write (.html)")
+    add("--html", type=Path, default=SUPPRESS, help="the page to write (.html)")
     return parser
 
 
@@ -26,10 +26,10 @@ def main(args: Namespace) -> None:
     """Fill the document, write it and its page."""
     source, target = args.document.parent, args.markdown.parent
     text = filled(read_bytes(args.document).decode(), source)
-    if args.html is not None:
+    if "html" in args:
         write_text(args.html, page(text, source))
     write_text(args.markdown, moved(text, source, target))
-    cli.log.info("document: wrote %s", args.html or args.markdown)
+    cli.log.info("document: wrote %s", args.markdown)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from aevb.research import (
     findings,
     noise_of_the_gradient,
     observations,
+    over_seeds,
 )
 from aevb.tables import as_csv
 
@@ -36,15 +37,17 @@ def main(args: Namespace) -> None:
     """Read the findings on all runs, write table, sentences and figures."""
     settings = cli.settings(Runs, args)
     runs = list(product(settings.latent_dims, settings.seeds))
-    found, ladders = {}, {}
+    found: dict[tuple[int, int | str], dict[str, dict[str, float]]] = {}
+    ladders = {}
     for k, seed in runs:
         name = f"k{k}-seed{seed}"
         found[k, seed] = {kind: read_json(vars(args)[kind] / f"{name}.json") for kind in KINDS}
         ladders[k, seed] = read_tensors(args.ladder / f"{name}.safetensors", "ladder")[0]
-    table = findings(found)
-    write_text(args.output / "table.csv", as_csv(table))
-    write_text(args.output / "table.md", as_markdown(table))
-    write_text(args.output / "observations.md", observations(found))
+    # Several seeds are read as one, with intervals; each of them stands in the data.
+    shown = over_seeds(found) if len(settings.seeds) > 1 else found
+    write_text(args.output / "table.csv", as_csv(findings({**found, **shown})))
+    write_text(args.output / "table.md", as_markdown(findings(shown)))
+    write_text(args.output / "observations.md", observations(shown))
     save_figure(args.output / "bounds.png", above_the_elbo(found, ladders))
     save_figure(args.output / "estimators.png", noise_of_the_gradient(found))
     cli.log.info("summarise: %d runs, wrote %s", len(runs), args.output)

@@ -6,7 +6,7 @@ writes a checkpoint and exits with 128 + the signal's number; the same command t
 
 import hashlib
 import sys
-from argparse import Namespace
+from argparse import SUPPRESS, Namespace
 from pathlib import Path
 
 import torch
@@ -38,7 +38,8 @@ def arguments() -> cli.Parser:
     add("--validation", type=Path, required=True, help="validation images (.safetensors)")
     add("--model", type=Path, required=True, help="the trained model to write (.safetensors)")
     add("--history", type=Path, required=True, help="the learning curve to write (.csv)")
-    add("--provenance", type=Path, help="a record of machine, versions and inputs to write (.json)")
+    record = "a record of machine, versions and inputs to write (.json)"
+    add("--provenance", type=Path, default=SUPPRESS, help=record)
     add("--latent_dim", type=cli.positive, required=True, help="k, the dimensions of z")
     add("--seed", type=cli.natural, default=0, help="of initial weights, batches and noise")
     add("--checkpoints", type=Path, default=Path("checkpoints"), help="folder for the checkpoint")
@@ -96,7 +97,7 @@ def main(args: Namespace) -> None:
         best = state.best_epoch if len(validation) else state.epoch
         write_csv(args.history, training.HISTORY, state.history)
         model.write_model(args.model, run.model, {**about, "best_epoch": best})
-        if args.provenance is not None:
+        if "provenance" in args:
             made = {"train": args.train, "validation": args.validation, "model": args.model}
             ran = {"device": device, "precision": precision, "threads": settings.threads}
             write_json(args.provenance, provenance.record(made, **ran))

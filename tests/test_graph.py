@@ -237,7 +237,8 @@ def research(tmp_path_factory: pytest.TempPathFactory) -> Engine:
 def test_a_parameter_of_an_optional_stage_reruns_what_depends_on_it(section, research) -> None:
     for key in DEFAULTS[section]:
         again = graph.rerun(research(SHIPPED), research(with_another(f"{section}.{key}")))
-        assert {stage(job) for job in again} == OPTIONAL[section]
+        # `document` shows what several of them found.
+        assert {stage(job) for job in again} - {"document"} == OPTIONAL[section]
 
 
 def test_optional_stages_depend_on_the_code_they_import(research) -> None:

@@ -1,10 +1,22 @@
 """The findings on all runs side by side: every number once, with the digits that it has."""
 
+import re
+
 import numpy as np
 import pytest
+from scipy import stats
 
 from aevb.figures import save_figure
-from aevb.research import above_the_elbo, as_markdown, findings, noise_of_the_gradient
+from aevb.research import (
+    ALL,
+    SENTENCES,
+    above_the_elbo,
+    as_markdown,
+    findings,
+    noise_of_the_gradient,
+    observations,
+    over_seeds,
+)
 
 FOUND = {
     (k, 0): {
@@ -45,6 +57,47 @@ def test_a_number_has_the_digits_of_its_error():
     assert [cell.strip() for cell in lines["elbo"]] == ["-127.12 ± 0.46", "-110.12 ± 0.46"]
     assert [cell.strip() for cell in lines["ess_1"]] == ["1.00 ± 0.00", "1.00 ± 0.00"]
     assert [cell.strip() for cell in lines["active_units"]] == ["3", ""]
+
+
+def test_over_seeds_every_number_has_an_interval():
+    values = [3.0, 4.0, 6.5]
+    found = {
+        (k, seed): {"ais": {"gap": k + value, "gap_se": 0.1, "images": 100, "units": seed}}
+        for k in (3, 20)
+        for seed, value in enumerate(values)
+    }
+    summary = over_seeds(found)
+    assert list(summary) == [(3, ALL), (20, ALL)]
+    low, high = stats.t.interval(0.95, 2, 20 + np.mean(values), stats.sem(values))
+    metrics = summary[20, ALL]["ais"]
+    assert metrics["gap"] == pytest.approx((low + high) / 2)
+    assert metrics["gap_se"] == pytest.approx((high - low) / 2)
+    assert (metrics["units"], metrics["images"]) == (1, 100)
+    assert "images_se" not in metrics
+    text = as_markdown(findings(summary))
+    assert "k = 20, all seeds" in text
+    assert f"{20 + np.mean(values):.1f} ± {(high - low) / 2:.1f}" in text
+    assert "Student's t" in text
+    assert "Student's t" not in as_markdown(findings(FOUND))
+
+
+def stages(value: float) -> dict:
+    """Metrics of all stages, as many as the sentences ask for, all of one value."""
+    names = {name for text in SENTENCES.values() for name in re.findall(r"{(\w+\.\w+)}", text)}
+    found: dict = {}
+    for stage, metric in (name.split(".") for name in names):
+        found.setdefault(stage, {})[metric] = value
+    return found
+
+
+def test_sentences_are_made_of_the_metrics_of_each_run():
+    said = observations({(3, 0): stages(1.25), (20, 4): stages(2.5)})
+    assert said.count("At k = 3, seed 0,") == said.count("At k = 20, seed 4,") == len(SENTENCES)
+    named = sum(text.count("{") - 1 for text in SENTENCES.values())
+    assert said.count("1.25") == len(re.findall(r"(?<!\d)2\.5", said)) == named
+    assert "At k = 3, all seeds," in observations(
+        over_seeds({(3, s): stages(s + 0.5) for s in (0, 1)})
+    )
 
 
 def test_bounds_are_drawn_above_the_elbo_of_the_same_images(tmp_path):

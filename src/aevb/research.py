@@ -1,7 +1,7 @@
 """What the optional stages found, on all runs side by side: a table, sentences, figures."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,11 +13,13 @@ from matplotlib.figure import Figure
 from aevb.comparison import PALETTE
 from aevb.figures import new_figure
 from aevb.files import Arrays
-from aevb.intervals import mean_and_se
+from aevb.intervals import mean_and_se, student_half_width
 from aevb.observations import paragraphs
 
-Found = Mapping[tuple[int, int], Mapping[str, Mapping[str, float]]]
+Found = Mapping[tuple[int, int | str], Mapping[str, Mapping[str, float]]]
 """For each (latent_dim, seed) the metrics of each stage."""
+
+ALL = "all seeds"
 
 ESTIMATORS = {
     "score": "score function",
@@ -39,6 +41,33 @@ def findings(found: Found) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["stage", "metric", "latent_dim", "seed", "value", "se"])
 
 
+def over_seeds(found: Found) -> Found:
+    """For each k the metrics' means over trainings, and as `_se` half their 95 % intervals.
+
+    What is a whole number and the same in all of them, as a number of images, stays as it is.
+    """
+    groups: dict[int, list[Mapping[str, Mapping[str, float]]]] = {}
+    for (k, _), stages in found.items():
+        groups.setdefault(k, []).append(stages)
+    return {
+        (k, ALL): {stage: _mean([run[stage] for run in runs]) for stage in runs[0]}
+        for k, runs in groups.items()
+    }
+
+
+def _mean(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """One stage's metrics over seeds."""
+    result: dict[str, float] = {}
+    for name, first in runs[0].items():
+        values = [run[name] for run in runs]
+        if name.endswith("_se") and name.removesuffix("_se") in runs[0]:
+            continue
+        result[name] = first
+        if not (isinstance(first, int) and len({*values}) == 1):
+            result |= {name: float(np.mean(values)), f"{name}_se": student_half_width(values)}
+    return result
+
+
 def as_markdown(table: pd.DataFrame) -> str:
     """The findings to read: a row for each number, a column for each run."""
     cells = table.assign(
@@ -46,11 +75,20 @@ def as_markdown(table: pd.DataFrame) -> str:
             f"{value:.4g}" if math.isnan(se) else _with_error(value, se)
             for value, se in zip(table["value"], table["se"].astype(float), strict=True)
         ],
-        run=[f"k = {row.latent_dim}, seed {row.seed}" for row in table.itertuples()],
+        run=[_name(row.latent_dim, row.seed) for row in table.itertuples()],
     )
     wide = cells.pivot_table("cell", ["stage", "metric"], "run", aggfunc="first", sort=False)
     text = wide.fillna("").reset_index().to_markdown(index=False, disable_numparse=True)
-    return f"{text}\n\n± is the standard error, over images unless the stage says otherwise.\n"
+    error = (
+        "half the 95 % interval of the mean over trainings, by Student's t"
+        if (table["seed"] == ALL).any()
+        else "the standard error, over images unless the stage says otherwise"
+    )
+    return f"{text}\n\n± is {error}.\n"
+
+
+def _name(latent_dim: Any, seed: Any) -> str:
+    return f"k = {latent_dim}, {seed if seed == ALL else f'seed {seed}'}"
 
 
 def _with_error(value: float, se: float) -> str:
@@ -94,7 +132,7 @@ SENTENCES = {
 def observations(found: Found) -> str:
     """The findings in sentences, a paragraph for each question; ± as in the table."""
     words = [
-        {"run": f"k = {k}, seed {seed},", **{name: _words(stages[name]) for name in stages}}
+        {"run": f"{_name(k, seed)},", **{name: _words(stages[name]) for name in stages}}
         for (k, seed), stages in found.items()
     ]
     return paragraphs(
