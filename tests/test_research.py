@@ -62,7 +62,9 @@ def test_a_number_has_the_digits_of_its_error():
 def test_over_seeds_every_number_has_an_interval():
     values = [3.0, 4.0, 6.5]
     found = {
-        (k, seed): {"ais": {"gap": k + value, "gap_se": 0.1, "images": 100, "units": seed}}
+        (k, seed): {
+            "ais": {"gap": k + value, "gap_se": 0.1, "images": 100, "units": seed, "real": 0.9}
+        }
         for k in (3, 20)
         for seed, value in enumerate(values)
     }
@@ -72,8 +74,8 @@ def test_over_seeds_every_number_has_an_interval():
     metrics = summary[20, ALL]["ais"]
     assert metrics["gap"] == pytest.approx((low + high) / 2)
     assert metrics["gap_se"] == pytest.approx((high - low) / 2)
-    assert (metrics["units"], metrics["images"]) == (1, 100)
-    assert "images_se" not in metrics
+    assert (metrics["units"], metrics["images"], metrics["real"]) == (1, 100, 0.9)
+    assert not {"images_se", "real_se"} & metrics.keys()
     text = as_markdown(findings(summary))
     assert "k = 20, all seeds" in text
     assert f"{20 + np.mean(values):.1f} ± {(high - low) / 2:.1f}" in text

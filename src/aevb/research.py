@@ -44,7 +44,7 @@ def findings(found: Found) -> pd.DataFrame:
 def over_seeds(found: Found) -> Found:
     """For each k the metrics' means over trainings, and as `_se` half their 95 % intervals.
 
-    What is a whole number and the same in all of them, as a number of images, stays as it is.
+    What is the same in all of them, as a number of images or the value of real images, stays so.
     """
     groups: dict[int, list[Mapping[str, Mapping[str, float]]]] = {}
     for (k, _), stages in found.items():
@@ -63,7 +63,7 @@ def _mean(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
         if name.endswith("_se") and name.removesuffix("_se") in runs[0]:
             continue
         result[name] = first
-        if not (isinstance(first, int) and len({*values}) == 1):
+        if len({*values}) > 1:
             result |= {name: float(np.mean(values)), f"{name}_se": student_half_width(values)}
     return result
 
