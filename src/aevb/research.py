@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from aevb.comparison import PALETTE
 from aevb.figures import new_figure
@@ -167,19 +168,22 @@ def above_the_elbo(found: Found, ladders: Mapping[tuple[int, int], Arrays]) -> F
     axis = figure.add_subplot()
     dims = list(dict.fromkeys(k for k, _ in ladders))
     colours = dict(zip(dims, sns.color_palette(PALETTE, len(dims)), strict=True))
-    for (k, seed), terms in ladders.items():
+    for number, ((k, seed), terms) in enumerate(ladders.items()):
         elbo = terms["log_px_given_z"].astype(float) - terms["kl"]
         points = [mean_and_se(bound - elbo) for bound in terms["iwae_bound"].T.astype(float)]
         heights, errors = zip(*points, strict=True)
-        label = f"k = {k}" if (k, seed) == next(run for run in ladders if run[0] == k) else None
+        label = (
+            f"IWAE bound, k = {k}"
+            if (k, seed) == next(run for run in ladders if run[0] == k)
+            else None
+        )
         style: dict[str, Any] = {"color": colours[k], "capsize": 3}
         axis.errorbar(terms["k"], heights, errors, marker="o", label=label, **style)
         ais = found[k, seed]["ais"]
-        place = terms["k"].max() * 4
+        place = terms["k"].max() * 4 * 1.15**number
         axis.errorbar(
             place, ais["log_px_minus_elbo"], ais["log_px_minus_elbo_se"], marker="D", **style
         )
-        axis.annotate("AIS", (place, ais["log_px_minus_elbo"]), (8, -3), textcoords="offset points")
     axis.set(
         xscale="log",
         xlabel="K, samples of z an image",
@@ -187,7 +191,9 @@ def above_the_elbo(found: Found, ladders: Mapping[tuple[int, int], Arrays]) -> F
     )
     axis.margins(x=0.12)
     axis.grid(alpha=0.3)
-    axis.legend(title="IWAE bound", frameon=False)
+    ais_mark = Line2D([], [], color="gray", marker="D", ls="", label="AIS, at no K")
+    bounds = axis.get_legend_handles_labels()[0]
+    axis.legend(handles=[*bounds, ais_mark], frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
     return figure
 
