@@ -19,6 +19,7 @@ wildcard_constraints:
     k=r"\d+",
     seed=r"\d+",
     study=r"(studies/[\w-]+/[\w-]+/)?",  # empty: the experiment of params.yaml
+    name=r"[\w-]+",  # of a study
 
 
 try:
