@@ -17,6 +17,7 @@ from aevb import (
     data,
     devices,
     files,
+    gradients,
     likelihoods,
     model,
     noise,
@@ -107,7 +108,7 @@ def main(args: Namespace) -> None:
 
 def content(args: Namespace) -> list[str]:
     """Hashes of the images and of the code that a training's bytes depend on."""
-    modules = (bounds, data, devices, files, likelihoods, model, noise, training)
+    modules = (bounds, data, devices, files, gradients, likelihoods, model, noise, training)
     code = [__file__, *(str(module.__file__) for module in modules)]
     paths = [args.train, args.validation, *map(Path, code)]
     return [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]

@@ -15,6 +15,7 @@ import torch
 from scipy import stats
 from torch import Tensor, distributions
 
+from aevb import gradients
 from aevb.bounds import bound_terms, elbo
 from aevb.checkpoints import Checkpoint, Interrupted
 from aevb.data import ImageSet, fixed_draw, observations
@@ -222,6 +223,41 @@ def test_the_gradient_of_a_step_is_that_of_the_formulas(small_sets, precision, t
     exact = torch.cat([value.grad.flatten() for value in w.values()])
     error = (run.gradient.double() - exact).norm() / exact.norm()
     assert 0 < error < tolerance
+
+
+@pytest.mark.parametrize(("images", "latent_dim"), [(1, 1), (7, 3), (64, 20)])
+@pytest.mark.parametrize("levels", [2, 256])
+def test_the_written_out_gradient_is_that_of_the_formulas(images, latent_dim, levels):
+    """The same in float64 throughout: there is no rounding to hide in."""
+    torch.manual_seed(images)
+    vae = VAE(latent_dim, 12, "bernoulli").double()
+    w = dict(vae.named_parameters())
+    for value in w.values():
+        value.data.mul_(3)  # far from 0, where tanh and exp are curved
+    x = torch.randint(levels, (images, 784)).double() / (levels - 1)
+    eps = torch.randn(1, images, latent_dim).double()
+    log_px_given_z, kl = reference_terms(w, x, eps, "bernoulli")
+    (kl - log_px_given_z[0]).mean().backward()
+    expected = [log_px_given_z[0], kl, *(value.grad for value in w.values())]
+    written = [torch.full_like(value, torch.nan) for value in w.values()]
+    actual = [*gradients.bernoulli(vae, written, x, eps), *written]
+    for ours, theirs in zip(actual, expected, strict=True):
+        torch.testing.assert_close(ours, theirs.detach(), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_the_written_out_gradient_is_autograds_to_the_last_digits(precision):
+    """Here even to the byte; another machine may sum in another order."""
+    torch.manual_seed(0)
+    vae = VAE(5, 40, "bernoulli").to(precision)
+    x, eps = torch.rand(30, 784), torch.randn(1, 30, 5)
+    written = [torch.full_like(value, torch.nan) for value in vae.parameters()]
+    taken = [torch.full_like(value, torch.nan) for value in vae.parameters()]
+    ours = [*gradients.bernoulli(vae, written, x, eps), *written]
+    theirs = [*gradients.autograd(vae, taken, x, eps), *taken]
+    for one, other in zip(ours, theirs, strict=True):
+        scale = float(other.abs().max())
+        torch.testing.assert_close(one, other, rtol=0, atol=scale * torch.finfo(precision).eps)
 
 
 def test_training_starts_at_the_mean_image(small_sets):

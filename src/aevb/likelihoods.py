@@ -57,23 +57,28 @@ def softplus(logits: Tensor) -> Tensor:
     return result
 
 
-class _BernoulliLogProb(torch.autograd.Function):
-    """Σ x l − log(1 + eˡ) over the last dimension in few passes; its gradient by l is x − λ.
+def bernoulli_log_prob_and_mean(x: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Σ x l − log(1 + eˡ) over the last dimension, and λ = σ(l), in few passes.
 
     log(1 + eˡ) = max(l, 0) − log σ(|l|), and σ(|l|) = max(λ, 1 − λ) lies in [1/2, 1]: sixteen such
     factors are multiplied before their logarithm is taken, which costs a sixteenth then.
     """
+    mean = torch.sigmoid(logits)
+    larger = torch.maximum(mean, 1 - mean)
+    whole = larger.shape[-1] // 16 * 16
+    logs = larger[..., :whole].unflatten(-1, (16, whole // 16)).prod(-2).log_().sum(-1)
+    if whole < larger.shape[-1]:
+        logs += larger[..., whole:].log().sum(-1)
+    return torch.linalg.vecdot(x, logits) - F.relu(logits).sum(-1) + logs, mean
+
+
+class _BernoulliLogProb(torch.autograd.Function):
+    """Σ x l − log(1 + eˡ) over the last dimension; its gradient by l is x − λ."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, logits: Tensor) -> Tensor:
-        mean = torch.sigmoid(logits)
+        log_prob, mean = bernoulli_log_prob_and_mean(x, logits)
         ctx.save_for_backward(x, mean)
-        larger = torch.maximum(mean, 1 - mean)
-        whole = larger.shape[-1] // 16 * 16
-        logs = larger[..., :whole].unflatten(-1, (16, whole // 16)).prod(-2).log_().sum(-1)
-        if whole < larger.shape[-1]:
-            logs += larger[..., whole:].log().sum(-1)
-        log_prob: Tensor = torch.linalg.vecdot(x, logits) - F.relu(logits).sum(-1) + logs
         return log_prob
 
     @staticmethod

@@ -20,12 +20,13 @@ from torch.nn.utils import parameters_to_vector
 from torch.optim.adagrad import adagrad
 from torch.optim.adam import adam
 
-from aevb.bounds import bound_terms, elbo
+from aevb.bounds import bound_terms
 from aevb.checkpoints import Checkpoint
 from aevb.data import PIXELS, ImageSet, fixed_draw, observations
 from aevb.devices import CudaGraph, torch_generator
 from aevb.errors import InputError
 from aevb.files import Arrays
+from aevb.gradients import loss_gradient
 from aevb.model import VAE
 from aevb.noise import generator
 from aevb.params import Train
@@ -90,7 +91,10 @@ class Training:
             self.low = deepcopy(self.model).bfloat16()
             self.low_weights = one_vector(self.low)
         self.gradient = torch.zeros_like(self.weights)
-        self.slopes = views(self.gradient, self.model)
+        self.low_gradient = self.gradient
+        if precision == "bfloat16":
+            self.low_gradient = torch.zeros_like(self.low_weights)
+        self.slopes = views(self.low_gradient, self.low)
         self.optimiser = Optimiser(settings.optimiser, self.weights)
         self.generator = torch_generator(device, "train", seed)
         pixels = train.images
@@ -178,12 +182,10 @@ class Training:
         shape = (self.settings.mc_samples, len(x), self.model.latent_dim)
         eps = torch.randn(shape, generator=self.generator, device=self.device)
         self.low_weights.copy_(self.weights)
-        terms = bound_terms(self.low, x, eps)
-        slopes = torch.autograd.grad(-elbo(terms).mean(), [*self.low.parameters()])
-        for slope, low_slope in zip(self.slopes, slopes, strict=True):
-            slope.copy_(low_slope)
+        log_px_given_z, kl = loss_gradient(self.low, self.slopes, x, eps)
+        self.gradient.copy_(self.low_gradient)
         self.optimiser.step(self.weights, self.gradient)
-        return torch.stack((terms.log_px_given_z.detach().mean(0).sum(), terms.kl.detach().sum()))
+        return torch.stack((log_px_given_z.sum(), kl.sum()))
 
     @torch.inference_mode()
     def validate(self) -> tuple[float, float]:

@@ -6,8 +6,8 @@ rule train:
         train="data/split/train.safetensors",
         validation="data/split/validation.safetensors",
         code=code(
-            *("train", "bounds", "data", "devices", "files", "likelihoods", "model", "noise"),
-            "training",
+            *("train", "bounds", "data", "devices", "files", "gradients", "likelihoods", "model"),
+            *("noise", "training"),
         ),
     output:
         model="results/{study}models/k{k}-seed{seed}.safetensors",
