@@ -260,6 +260,40 @@ def test_the_written_out_gradient_is_autograds_to_the_last_digits(precision):
         torch.testing.assert_close(one, other, rtol=0, atol=scale * torch.finfo(precision).eps)
 
 
+class Rectified(VAE):
+    """A model that someone has changed: other activations."""
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = torch.relu(self.encoder.hidden(x))
+        mu, log_var = self.encoder.output(h).chunk(2, -1)
+        return mu, log_var
+
+
+class Deeper(VAE):
+    """One layer more."""
+
+    def __init__(self) -> None:
+        super().__init__(2, 8, "bernoulli")
+        self.encoder.hidden = torch.nn.Sequential(torch.nn.Linear(784, 8), torch.nn.Linear(8, 8))
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mu, log_var = self.encoder.output(torch.tanh(self.encoder.hidden(x))).chunk(2, -1)
+        return mu, log_var
+
+
+def test_the_written_out_gradient_serves_where_it_is_the_models(caplog):
+    x = torch.rand(8, 784, generator=torch.Generator().manual_seed(0))
+    for precision in (torch.float32, torch.bfloat16):
+        vae = VAE(20, 50, "bernoulli").to(precision)
+        assert gradients.loss_gradient(vae, x, 1) is gradients.bernoulli
+        assert gradients.loss_gradient(vae, x, 2) is gradients.autograd
+    assert gradients.loss_gradient(VAE(2, 8, "gaussian"), x, 1) is gradients.autograd
+    assert not caplog.records
+    for changed in (Rectified(2, 8, "bernoulli"), Deeper()):
+        assert gradients.loss_gradient(changed, x, 1) is gradients.autograd
+        assert "not this model's" in caplog.records.pop().message
+
+
 def test_training_starts_at_the_mean_image(small_sets):
     run = training(small_sets, learning_rate=1e-9, max_epochs=1)
     mean = small_sets[0].images[:60].reshape(60, 784).mean(0) / 255

@@ -101,6 +101,7 @@ class Training:
         if settings.treatment == "fixed":
             pixels = fixed_draw(train.images, "train", train.about["seed"]) * np.uint8(255)
         self.pixels = torch.from_numpy(pixels).flatten(1).to(device)
+        self.loss_gradient = loss_gradient(self.low, self.pixels[:8] / 255, settings.mc_samples)
         self.validation: tuple[Tensor, Tensor] | None = None
         if len(validation):
             # The same noise in every epoch, so that epochs differ by their weights alone.
@@ -182,7 +183,7 @@ class Training:
         shape = (self.settings.mc_samples, len(x), self.model.latent_dim)
         eps = torch.randn(shape, generator=self.generator, device=self.device)
         self.low_weights.copy_(self.weights)
-        log_px_given_z, kl = loss_gradient(self.low, self.slopes, x, eps)
+        log_px_given_z, kl = self.loss_gradient(self.low, self.slopes, x, eps)
         self.gradient.copy_(self.low_gradient)
         self.optimiser.step(self.weights, self.gradient)
         return torch.stack((log_px_given_z.sum(), kl.sum()))
