@@ -29,7 +29,9 @@ kept
 |---|---|
 | ± | <1 |
 
-    L = Σ x
+The encoder q_φ(z|x) of `a_b`, -1.5 ± 0.2 †, log_px.
+
+    L = E_{z ~ q_φ} <x>
 """
 
 
@@ -103,6 +105,12 @@ def test_a_page_needs_nothing_beside_it(docs):
     assert "&lt;1" in text
     assert text.count("<span>") == text.count("</span>") == 1
     assert text.count("<a ") == text.count("</a>") == 2
+
+
+def test_formulas_and_numbers_are_set(docs):
+    text = page(filled(DOCUMENT, docs), docs)
+    assert "q<sub>φ</sub>(z|x) of <code>a_b</code>, -1.5&nbsp;±&nbsp;0.2&nbsp;†, log_px." in text
+    assert "<pre>L = E<sub>z ~ q<sub>φ</sub></sub> &lt;x&gt;\n</pre>" in text
 
 
 def test_the_stage_writes_both(docs):

@@ -5,6 +5,7 @@ file, whose place is given as in a link: relative to the document.
 """
 
 import base64
+import html
 import os.path
 import re
 from pathlib import Path
@@ -16,14 +17,22 @@ RELATIVE = r"(?!\w+:|#)"
 LINK = re.compile(rf"(?<=\]\(){RELATIVE}[^)\s]+(?=\))|(?<=<!-- )\S+\.md(?= -->)")
 PICTURE = re.compile(rf"!\[[^\]]*\]\(({RELATIVE}[^)\s]+)\)")
 STYLE = """
-body { max-width: 50em; margin: 2em auto; padding: 0 1em; line-height: 1.5;
+body { max-width: 62em; margin: 2em auto; padding: 0 1em; line-height: 1.5;
   font-family: system-ui, sans-serif; color: #111; background: #fff }
-img { max-width: 100%; display: block; margin: 1em auto }
+p:not(:has(img)) { max-width: 50em }
+img { max-width: 100%; display: block; margin: 1em 0 }
 table { border-collapse: collapse; margin: 1em 0; font-size: 0.9em; display: block;
   overflow-x: auto }
 th, td { border: 1px solid #bbb; padding: 0.3em 0.6em; text-align: left }
+code, pre { font-family: monospace, monospace; font-size: 0.95em }  /* twice: else it is smaller */
 pre { background: #f4f4f4; padding: 0.8em; overflow-x: auto }
-@media print { pre, table, img { break-inside: avoid } }
+sub { line-height: 0 }
+@media print {
+  body { margin: 0; font-size: 0.8em }
+  table { font-size: 0.8em }
+  pre, table, img { break-inside: avoid }
+  h2, h3 { break-after: avoid }
+}
 """
 
 
@@ -54,6 +63,13 @@ def moved(text: str, source: Path, target: Path) -> str:
     return LINK.sub(path, text)
 
 
+def typeset(text: str) -> str:
+    """Text or a formula as HTML: q_φ with its subscript, a number with its ± and † on one line."""
+    text = re.sub(r" (?=[±†])|(?<= ±) ", "&nbsp;", html.escape(text, quote=False))
+    text = re.sub(r"_(\w)(?!\w)", r"<sub>\1</sub>", text)
+    return re.sub(r"_\{([^{}]+)\}", r"<sub>\1</sub>", text)
+
+
 def page(text: str, folder: Path) -> str:
     """A document as one HTML page that needs nothing beside it.
 
@@ -66,9 +82,14 @@ def page(text: str, folder: Path) -> str:
 
     parser = MarkdownIt("commonmark").enable("table")
     tokens = parser.parse(text)
+    for token in tokens:
+        if token.type == "code_block":  # an indented one: a formula
+            token.type, token.content = "html_block", f"<pre>{typeset(token.content)}</pre>\n"
     lost = False
     for token in (child for block in tokens for child in block.children or []):
-        if token.type == "image":
+        if token.type == "text":
+            token.type, token.content = "html_inline", typeset(token.content)
+        elif token.type == "image":
             picture = base64.b64encode(read_bytes(folder / str(token.attrGet("src")))).decode()
             token.attrSet("src", f"data:image/png;base64,{picture}")
         elif token.type == "link_open":
