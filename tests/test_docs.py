@@ -1,7 +1,8 @@
 """Every command that README.md and docs/*.md show is one that exists, with the options it names.
 
-Nothing is run: Snakemake, DVC and the scripts only parse what is written, targets are looked up. A
-study that a page writes out (a yaml block that begins with `# studies/NAME.yaml`) is there, too.
+Nothing is run, which takes minutes (test_walkthrough): Snakemake, DVC and the scripts only parse
+what is written, targets are looked up. So it is with what no test can run, too. A study that a page
+writes out (a yaml block that begins with `# studies/NAME.yaml`) is there as well.
 """
 
 import os
