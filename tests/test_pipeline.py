@@ -19,6 +19,7 @@ from graph import ROOT, Values, changed, read_values, run, write_values
 SIZES = {"train": 600, "t10k": 200}
 MODEL = "results/models/k2-seed0.safetensors"
 METRICS = "results/metrics/k2-seed0.json"
+SAMPLES = "results/samples/k2-seed0.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -288,6 +289,22 @@ def test_a_second_configuration_file_reaches_the_stage(by_snakemake: Path, tmp_p
     assert jobs(output) == ["train@2-0"]
     assert "--learning_rate 0.02 " in output
     assert "--hidden 16 " in output
+
+
+def test_a_failed_job_is_named_with_its_log_and_what_it_said_last(
+    by_snakemake: Path, tmp_path: Path
+) -> None:
+    tree = copy(by_snakemake, tmp_path)
+    (tree / MODEL).write_bytes(b"torn")
+    output = run(f"snakemake --cores 2 --keep-going {METRICS} {SAMPLES}", tree, code=1)
+    failed = re.findall(r"^(\w+ k=2 seed=0) failed, see (\S+): (.*)$", output, re.MULTILINE)
+    assert [(name, log) for name, log, _ in sorted(failed)] == [
+        ("evaluate k=2 seed=0", "logs/evaluate/k2-seed0.log"),
+        ("sample k=2 seed=0", "logs/sample/k2-seed0.log"),
+    ]
+    for name, log, said in failed:
+        assert f"{name.split()[0]}: error: {MODEL}: damaged" in said
+        assert said == (tree / log).read_text().splitlines()[-1]
 
 
 def test_a_number_from_the_command_line_is_text_and_refused(origin: Path, tmp_path: Path) -> None:
