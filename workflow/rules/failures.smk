@@ -11,7 +11,7 @@ def failures(said):
         slurm = [Path(name) for name in re.findall(where, said.read_text(), re.MULTILINE)[-1:]]
         inside = "".join(path.read_text(errors="replace") for path in slurm if path.exists())
         # Of a group, those that Snakemake within the job names, if it came to that.
-        named = [job for job in jobs if f"Error in rule {job.rule.name}" in inside]
+        named = [job for job in jobs if f"log: {job.log} (check" in inside]
         for job in named or jobs:
             name = [job.rule.name, *(f"{k}={v}" for k, v in job.wildcards_dict.items() if v)]
             logs = [path for path in map(Path, job.log) if path.exists() and path.stat().st_size]
