@@ -32,7 +32,9 @@ SNAKEMAKE = f"timeout -k 10 280 snakemake --workflow-profile {PROFILE.parent}"
 MODELS = [f"results/models/k2-seed{seed}.safetensors" for seed in range(4)]
 STEPS = 10
 """An epoch, of 500 images."""
-DISTURBANCES = ["pre-empted", "cancelled", "requeued", "warned of its time limit"]
+DISTURBANCES = [
+    *("pre-empted", "cancelled", "requeued", "warned of its time limit", "ended at its time limit")
+]
 
 
 def missing() -> str:
@@ -64,11 +66,13 @@ def cluster() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def prepared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone with one small run and a profile that does not wait long before it looks."""
+    """A clone with one small run, a study of one more, and a profile that looks soon."""
     # By name, so that a skipped test makes no clone.
     tree = clone(request.getfixturevalue("origin"), tmp_path_factory.mktemp("prepared") / "tree")
     shutil.rmtree(tree / "results")  # the published ones
     edit(tree, "train", max_epochs=200, patience=1000, device="auto")
+    study = "params: {train: {max_epochs: 100}}\nvariants: {short: {}}\n"
+    (tree / "studies/seeds.yaml").write_text(study)
     set_profile(tree, slurm_init_seconds_before_status_checks=3)
     return tree
 
@@ -81,9 +85,9 @@ def tree(prepared: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """What Snakemake makes without SLURM: the default path for one seed, four models."""
+    """What Snakemake makes without SLURM: default path and study for one seed, four models."""
     tree = shutil.copytree(prepared, tmp_path_factory.mktemp("undisturbed") / "tree")
-    run("snakemake --cores 1", tree)
+    run("snakemake --cores 1 all seeds", tree)
     files = made(tree)
     edit(tree, "runs", seeds=[0, 1, 2, 3])
     run(f"snakemake --cores 2 {' '.join(MODELS)}", tree)
@@ -158,29 +162,42 @@ def same(tree: Path, reference: dict[str, bytes]) -> None:
     assert not list((tree / "checkpoints").iterdir())
 
 
-def test_the_default_path_makes_the_same_bytes(tree, undisturbed):
-    run(SNAKEMAKE, tree)
+def test_the_default_path_and_a_study_make_the_same_bytes(tree, undisturbed):
+    run(f"{SNAKEMAKE} all seeds", tree)
     same(tree, undisturbed)
     assert {name for name in undisturbed if name not in made(tree)} == {
         *MODELS[1:], *(name.replace("models", "history")[:-11] + "csv" for name in MODELS[1:])
     }  # fmt: skip
-    # Two jobs, of which only the training asked for a GPU.
-    jobs = {comment: run(f"scontrol show job {job}", tree) for job, (comment, _) in
-            queue(tree).items()}  # fmt: skip
-    assert {comment: "gpu" in text for comment, text in jobs.items()} == {
-        "rule_train_wildcards__2_0": True,
-        "rule_k2-seed0_evaluate_reconstruct_sample": False,
-    }
+    # Two jobs each, of which only the training asked for a GPU.
+    jobs = [(comment, run(f"scontrol show job {job}", tree)) for job, (comment, _) in
+            queue(tree).items()]  # fmt: skip
+    assert sorted(("train" in comment, "gpu" in text) for comment, text in jobs) == [
+        *[(False, False)] * 2, *[(True, True)] * 2,
+    ]  # fmt: skip
     assert "Nothing to be done" in run(SNAKEMAKE, tree)
     assert not list((tree / "logs/slurm").rglob("*.log"))
+    run("snakemake --cores 1 register", tree)
+    assert "up to date" in run("dvc status", tree)
 
 
 @pytest.fixture(scope="module")
-def disturbed(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[int]]:
-    """Four trainings in one workflow, each disturbed in its way; their seeds in that order."""
-    tree = shutil.copytree(prepared, tmp_path_factory.mktemp("disturbed") / "tree")
+def disturbed(
+    prepared: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[Path, int]]:
+    """Trainings that were disturbed, each in its way: tree and seed."""
+    folder = tmp_path_factory.mktemp("disturbed")
+    tree, unwarned = (shutil.copytree(prepared, folder / name) for name in ("tree", "unwarned"))
     edit(tree, "runs", seeds=[0, 1, 2, 3])
-    with running(f"{SNAKEMAKE} {' '.join(MODELS)}", tree, tree / "said") as head:
+    # No signal before the limit; no GPU, the others take all.
+    profile = (unwarned / PROFILE).read_text(encoding="utf-8")
+    profile = re.sub(r" +(slurm_partition: gpu|gpu:|slurm_extra:).*\n", "", profile)
+    (unwarned / PROFILE).write_text(profile, encoding="utf-8")
+    with (
+        running(f"{SNAKEMAKE} {MODELS[0]}", unwarned, unwarned / "said") as other,
+        running(f"{SNAKEMAKE} {' '.join(MODELS)}", tree, tree / "said") as head,
+    ):
+        ended = stopped(unwarned, 0, other)
+        run(f"scontrol update JobId={running_jobs(unwarned)[0]} TimeLimit=1", unwarned)
         processes = [stopped(tree, seed, head) for seed in range(4)]
         before = running_jobs(tree)
         # All four GPUs are taken; SLURM chooses whose it gives to a job of higher priority.
@@ -194,31 +211,38 @@ def disturbed(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
         # The profile's --signal: it comes 60 s or more before the limit.
         run(f"scontrol update JobId={left[warned]} TimeLimit=1", tree)
         wait_for(lambda: wakes_for_sigterm(processes[warned]), head)
+        wait_for(lambda: wakes_for_sigterm(ended), other)
         assert head.wait(280) == 0, (tree / "said").read_text()
-    return tree, [preempted, cancelled, requeued, warned]
+        assert other.wait(280) == 0, (unwarned / "said").read_text()
+    trainings = [(tree, seed) for seed in (preempted, cancelled, requeued, warned)]
+    return dict(zip(DISTURBANCES, [*trainings, (unwarned, 0)], strict=True))
 
 
 @pytest.mark.parametrize("how", DISTURBANCES)
 def test_a_disturbed_training_ends_with_the_same_bytes(how, disturbed, undisturbed):
-    tree, seeds = disturbed
-    seed = seeds[DISTURBANCES.index(how)]
+    tree, seed = disturbed[how]
     assert (tree / MODELS[seed]).read_bytes() == undisturbed[MODELS[seed]]
     (step,) = taken_up(log_of(tree, seed), STEPS)
     assert step > 0
     same(tree, undisturbed)
     # SLURM brings back what it took; what was ended is a new job of Snakemake's.
     jobs = [state for comment, state in queue(tree).values() if comment.endswith(f"_{seed}")]
-    ended = {"cancelled": {"CANCELLED"}, "warned of its time limit": {"FAILED"}}.get(how, set())
-    assert sorted(jobs) == sorted({"COMPLETED"} | ended)
+    ended = {
+        "cancelled": ["CANCELLED"],
+        "warned of its time limit": ["FAILED"],
+        "ended at its time limit": ["TIMEOUT"],
+    }
+    assert sorted(jobs) == sorted(["COMPLETED", *ended.get(how, [])])
 
 
 def test_too_little_memory_is_reported_with_the_log(tree, undisturbed):
     set_profile(tree, mem_mb=200, retries=0)
     said = run(f"{SNAKEMAKE} {MODELS[0]}", tree, code=1)
     (job,) = queue(tree)
-    assert f"SLURM-job '{job}' failed, SLURM status is: " in said
-    (log,) = re.findall(r"^    log: .*, (/\S+\.log) \(check log", said, re.MULTILINE)
-    assert f"StepId={job}.0 exceeded memory limit" in Path(log).read_text()
+    ((what, log, why),) = re.findall(r"^(.*) failed, see (\S+): (.*)$", said, re.MULTILINE)
+    assert what == "train k=2 seed=0"
+    assert (tree / log).read_text()
+    assert why.startswith(f"StepId={job}.0 exceeded memory limit")
     set_profile(tree, mem_mb=2000)
     run(f"{SNAKEMAKE} {MODELS[0]}", tree)
     same(tree, undisturbed)
