@@ -5,16 +5,20 @@
 Each number of runs is a multiple of ten seeds and adds to what the one before has made. A run is
 four jobs of a few seconds each, nearly all of it imports, so 200 runs take about half an hour. What
 was measured stands in docs/benchmarks.md. With --slurm the jobs go through a cluster, by the
-profile as it stands: `tests/slurm/cluster up` gives one. What was measured is in docs/cluster.md.
+profile as it stands: `tests/slurm/cluster up FOLDER` gives one, whose own notes say then what each
+training waited for; that stands in docs/cluster.md.
 """
 
 import gzip
+import re
 import shlex
 import subprocess
 import sys
 import time
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
+from statistics import median
 
 from aevb.data import RAW_FILES
 from conftest import as_idx, first_images
@@ -23,6 +27,7 @@ from test_pipeline import edit, small
 
 ROOT = Path(__file__).resolve().parent.parent
 SEEDS = list(range(10))
+CPUS = 8  # of tests/slurm/cluster
 HERE, SLURM = "snakemake --cores 2", "snakemake --workflow-profile workflow/profiles/slurm"
 
 
@@ -42,6 +47,41 @@ def measured(command: str, tree: Path) -> tuple[float, int]:
     return seconds, peak
 
 
+def output(command: str) -> str:
+    """What a command says."""
+    return subprocess.run(shlex.split(command), capture_output=True, text=True, check=True).stdout
+
+
+def on_slurm(tree: Path) -> None:
+    """What the trainings waited for, and what SLURM's controller was asked since it came up."""
+    said = (tree / "said").read_text()
+    numbers = dict(re.findall(r"^Job (\d+) has been submitted with SLURM jobid (\d+) ", said, re.M))
+    noticed = {
+        numbers[job]: datetime.strptime(stamp, "%c")
+        for stamp, job in re.findall(r"^\[(.*)\]\nFinished jobid: (\d+) ", said, re.M)
+        if job in numbers
+    }
+    (notes,) = re.findall(r"^JobCompLoc += (.*)$", output("scontrol show config"), re.M)
+    lines = Path(notes).read_text().splitlines()
+    all_jobs = [dict(re.findall(r"(\w+)=(\S*)", line)) for line in lines]
+    jobs = [job for job in all_jobs if job["WorkDir"] == str(tree)]
+    print(f"{len({job['JobId'] for job in jobs})} jobs, started {len(jobs)} times")
+    starts, ends = (
+        {job["JobId"]: datetime.fromisoformat(job[f"{what}Time"]) for job in jobs}
+        for what in ("Start", "End")
+    )
+    for what, waits in (
+        (
+            "from a job's end to the next one's start",
+            zip(sorted(ends.values()), sorted(starts.values())[CPUS:], strict=False),
+        ),
+        ("from a training's end to its notice", ((ends[job], noticed[job]) for job in noticed)),
+    ):
+        seconds = [(after - before).total_seconds() for before, after in waits]
+        print(f"{what}: median {median(seconds):.0f} s, at most {max(seconds):.0f} s")
+    print(*re.findall(r"REQUEST_\w+ .*count:\d+", output("sdiag")), sep="\n")
+
+
 def main(tree: Path, counts: list[int], engine: str) -> None:
     """Make the tree, grow it."""
     tree = tree.resolve()
@@ -59,6 +99,8 @@ def main(tree: Path, counts: list[int], engine: str) -> None:
         print(f"{count} runs", flush=True)
         measured("snakemake --dry-run --quiet all", tree)
         seconds, _ = measured(engine, tree)
+        if engine == SLURM:
+            on_slurm(tree)
         print(f"{'a job':<32}{seconds / (4 * (count - before)):8.2f} s", flush=True)
         measured("snakemake --dry-run", tree)
         measured("snakemake --cores 1 register", tree)
