@@ -166,9 +166,9 @@ def kill_at_random(
 ) -> list[int]:  # fmt: skip
     """Start something and kill -9 it, again and again, at seeded moments.
 
-    A quarter of the moments are times after the start, which fall into imports and reading, the
-    others are steps of the training, and some time more, which fall anywhere in a step or in the
-    writing of a checkpoint.
+    Three quarters of the moments are steps of the training, and some time more, which fall anywhere
+    in a step or in the writing of a checkpoint. The others are times after the start, which fall
+    into imports and reading; a training that is faster than that is killed at its step.
 
     Returns:
         The steps that the checkpoint held at each kill.
@@ -177,13 +177,12 @@ def kill_at_random(
     aims = sorted(chance.uniform(0, 0.7 * total) for _ in range(number))
     held = []
     for aim in aims:
+        aim = max(aim, reached())
         process = begin(chance)
-        if chance.random() < 0.25:
-            after = time.monotonic() + chance.uniform(0, 3)
-            wait_for(lambda after=after: time.monotonic() > after, process)
-        else:
-            before = reached()
-            wait_for(lambda aim=aim, before=before: reached() > max(aim, before), process)
+        timed = chance.random() < 0.25
+        after = time.monotonic() + chance.uniform(0, 3) if timed else math.inf
+        wait_for(lambda aim=aim, after=after: reached() > aim or time.monotonic() > after, process)
+        if not timed:
             time.sleep(chance.uniform(0, 0.02))
         kill_group(process)
         assert process.returncode == -signal.SIGKILL, "the training ended before the kill"
