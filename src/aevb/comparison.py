@@ -188,7 +188,8 @@ def terms(runs: list[Run]) -> Figure:
 def kl_per_dimension(runs: list[Run]) -> Figure:
     """The KL term of each latent dimension, largest first: what each one carries."""
     shown = first_seed(runs)
-    figure = new_figure(4.2 * len(shown), 3.8, f"KL per latent dimension\n{setting(runs)}")
+    title = f"KL per latent dimension, mean over test images\n{setting(runs)}"
+    figure = new_figure(4.2 * len(shown), 3.8, title)
     all_axes = figure.subplots(1, len(shown), squeeze=False, sharey=True)[0]
     for axis, run in zip(all_axes, shown, strict=True):
         values = np.sort(run.evaluation["kl_per_dimension"])[::-1]
@@ -197,7 +198,8 @@ def kl_per_dimension(runs: list[Run]) -> Figure:
         axis.set(
             title=f"k = {run.latent_dim}, seed {run.seed}: {values.sum():.1f} nats in all",
             xlabel="latent dimension, sorted by its KL",
-            ylabel="nats per image, mean over test images",
+            ylabel="nats per image",
+            xlim=(0.4, len(values) + 0.6),
         )
         axis.locator_params(axis="x", integer=True)
         axis.spines[["top", "right"]].set_visible(False)

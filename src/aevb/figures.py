@@ -67,7 +67,8 @@ def rows_figure(rows: Sequence[tuple[str, Images]], columns: int, title: str) ->
     count = len(rows[0][1])
     blocks = -(-count // columns)
     height = 0.5 * len(rows) * blocks + 0.25 * blocks + 0.5
-    figure = new_figure(0.5 * columns + 1.4, height, title)
+    label_width = max(1.4, 0.2 + 0.09 * max(len(label) for label, _ in rows))
+    figure = new_figure(0.5 * columns + label_width, height, title)
     axes = figure.subplots(blocks, 1, squeeze=False)[:, 0]
     for block, axis in enumerate(axes):
         chosen = [images[block * columns : (block + 1) * columns] for _, images in rows]

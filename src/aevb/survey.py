@@ -20,6 +20,8 @@ from aevb.tables import differences
 Variants = Mapping[str, Sequence[Run]]
 
 STYLES = ["train", "validation"]
+COLUMNS = 3
+"""Panels beside each other, so that they can be read on a page."""
 IMAGES = 10
 """Shown of each kind, beside each other."""
 
@@ -55,11 +57,14 @@ def curves(variants: Variants) -> Figure:
             frames.append(long.assign(variant=variant, panel=panel, range=shared, seed=run.seed))
     data = pd.concat(frames, ignore_index=True).dropna()
     panels = list(dict.fromkeys(data["panel"]))
+    columns = min(len(panels), COLUMNS)
+    rows = -(-len(panels) // columns)
     figure = new_figure(
-        min(3.6 * len(panels) + 2.4, 20), 4.2, f"ELBO in training and validation, {title(variants)}"
+        3.6 * columns + 2.4, 3.7 * rows + 0.5, f"ELBO in training and validation, {title(variants)}"
     )
     colours = dict(zip(variants, sns.color_palette(PALETTE, len(variants)), strict=True))
-    for axis, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    for place, panel in enumerate(panels):
+        axis = figure.add_subplot(rows, columns, place + 1)
         chosen = data[data["panel"] == panel]
         sns.lineplot(
             chosen,
@@ -73,13 +78,13 @@ def curves(variants: Variants) -> Figure:
             style_order=STYLES,
             legend=False,
         )
-        axis.set(title=panel, xscale="log", xlabel="training images seen", ylabel="")
+        axis.set(title=panel, xscale="log", xlabel="training images seen")
+        axis.set_ylabel("" if place % columns else "ELBO, nats per image")
         axis.title.set_fontsize(10)
         ranged = data[data["range"] == chosen["range"].iloc[0]].groupby("panel")["elbo"]
         low, high = ranged.quantile(0.05).min(), ranged.max().max()
         axis.set_ylim(low - 0.1 * (high - low), high + 0.05 * (high - low))
         axis.grid(alpha=0.3)
-    figure.axes[0].set_ylabel("ELBO, nats per image")
     lines = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]
     dashes = zip(STYLES, ("-", "--"), strict=True)
     lines += [Line2D([], [], color="black", ls=dash, label=name) for name, dash in dashes]
@@ -117,8 +122,9 @@ def _against_the_first(variants: Variants, latent_dim: int) -> Iterator[str]:
 
 def samples(variants: Variants) -> Figure:
     """Decoder means and draws from the prior, a row for each variant and k."""
+    gap = np.zeros((1, 784), np.float32)
     rows = [
-        (name, np.concatenate((run.samples["means"][:IMAGES], run.samples["draws"][:IMAGES])))
+        (name, np.concatenate((run.samples["means"][:IMAGES], gap, run.samples["draws"][:IMAGES])))
         for name, run in _shown(variants)
     ]
     columns = max(len(images) for _, images in rows)
