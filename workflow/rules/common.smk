@@ -98,6 +98,17 @@ def compared(file, name):
     return reported(f"results/{{study}}comparison/{file}", name, "Comparison", result=result)
 
 
+def surveyed(file):
+    """A table or figure of a study's variants, shown in the report."""
+    result = file.partition(".")[0]
+    return report(
+        f"results/studies/{{name}}/{file}",
+        caption="../report/study.rst",
+        category="Comparison",
+        labels={"study": "{name}", "result": result},
+    )
+
+
 def files_to_compare(study):
     """What the stages make of every run, all but the models."""
     stages = (rules.evaluate.output, rules.sample.output, rules.reconstruct.output)

@@ -14,16 +14,12 @@ rule survey:
             "tables",
         ),
     output:
-        expand(
-            "results/studies/{{name}}/{table}.{kind}",
-            table=["table", "differences"],
-            kind=["csv", "md"],
-        ),
-        "results/studies/{name}/observations.md",
-        expand(
-            "results/studies/{{name}}/{figure}.png",
-            figure=["curves", "samples", "reconstructions"],
-        ),
+        surveyed("table.csv"),
+        "results/studies/{name}/table.md",
+        "results/studies/{name}/differences.csv",
+        surveyed("differences.md"),
+        surveyed("observations.md"),
+        [surveyed(f"{figure}.png") for figure in ("curves", "samples", "reconstructions")],
     log:
         "logs/studies/{name}/survey.log",
     conda:
@@ -43,4 +39,4 @@ for name in STUDIES:
         name:
             name
         input:
-            expand(rules.survey.output, name=name),
+            expand([str(file) for file in rules.survey.output], name=name),
