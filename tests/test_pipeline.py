@@ -431,6 +431,9 @@ def test_a_study_is_the_same_workflow_in_folders_of_its_own(by_snakemake, tmp_pa
     text = "params: {}\nvariants: {same: {}, other: {train: {optimiser: adagrad}}}\n"
     (tree / "studies" / "tiny.yaml").write_text(text, encoding="utf-8")
     before = made(tree)
+    # No two share a checkpoint, so that the same training can run for both side by side.
+    folders = re.findall(r"--checkpoints (\S+)", run("snakemake -np -R train -- all tiny", tree))
+    assert len(set(folders)) == len(folders) == 3
     run("snakemake --cores 2 tiny", tree)
     after = made(tree)
     assert before.items() <= after.items()

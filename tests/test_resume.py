@@ -231,9 +231,9 @@ def tree(request, tmp_path_factory) -> Path:
     tree = clone(request.getfixturevalue("origin"), tmp_path_factory.mktemp("resume") / "tree")
     for name in ("dvc.yaml", "workflow/rules/model.smk"):
         text = (tree / name).read_text(encoding="utf-8")
-        often = "--checkpoints checkpoints --checkpoint_seconds 0.02"
-        assert text.count("--checkpoints checkpoints") == 1
-        (tree / name).write_text(text.replace("--checkpoints checkpoints", often))
+        often = "--checkpoint_seconds 0.02 --checkpoints"
+        assert text.count("--checkpoints") == 1
+        (tree / name).write_text(text.replace("--checkpoints", often))
     values = changed(read_values(tree), "train", batch_size=20, max_epochs=80, patience=1000)
     write_values(tree, values)
     commit(tree, "checkpoints written often")

@@ -159,7 +159,7 @@ def same(tree: Path, reference: dict[str, bytes]) -> None:
     """See that all that was made has the right bytes, and that no checkpoint is left."""
     files = made(tree)
     assert [name for name in files if files[name] != reference.get(name)] == []
-    assert not list((tree / "checkpoints").iterdir())
+    assert not [file for file in (tree / "checkpoints").rglob("*") if file.is_file()]
 
 
 def test_the_default_path_and_a_study_make_the_same_bytes(tree, undisturbed):

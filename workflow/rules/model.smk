@@ -21,7 +21,8 @@ rule train:
         flags=flags("model", "train"),
     shell:
         "python src/train.py --train {input.train} --validation {input.validation} "
-        "--model {output.model} --history {output.history} --checkpoints checkpoints "
+        "--model {output.model} --history {output.history} "
+        "--checkpoints checkpoints/{wildcards.study} "
         "--provenance provenance/{wildcards.study}k{wildcards.k}-seed{wildcards.seed}.json "
         "--latent_dim {wildcards.k} --seed {wildcards.seed} {params.flags} --log {log}"
 
