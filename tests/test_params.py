@@ -231,6 +231,15 @@ def test_unknown_keys_are_named(section):
     assert f"{section}s is no known parameter" in complaint({f"{section}s": {}})
 
 
+@pytest.mark.parametrize("section", SECTIONS)
+def test_a_misspelt_parameter_is_answered_with_the_right_one(section):
+    for name in SECTIONS[section].model_fields:
+        assert f"did you mean {section}.{name}?" in complaint({section: {f"{name}_": 1}})
+    assert "did you mean train?" in complaint({"trian": {}})
+    assert "did you mean model.hidden?" in complaint({"train": {"hidden": 500}})
+    assert "did you mean" not in complaint({section: {"unheard": 1}})
+
+
 @pytest.mark.parametrize("content", [None, [], "text", 3])
 def test_a_file_without_sections_is_refused(content):
     assert "sections" in complaint(content)

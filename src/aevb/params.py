@@ -5,6 +5,7 @@ work starts, and what `aevb.reference` writes: the shipped params.yaml with its 
 schema for editors, docs/parameters.md.
 """
 
+import difflib
 import reprlib
 import shlex
 from collections import Counter
@@ -263,13 +264,23 @@ def shown(value: Any) -> str:
         return "a very long number"
 
 
+def did_you_mean(where: str) -> str:
+    """A hint at the parameter that has the key in another section, or one like it in this one."""
+    sections = {name: [key for key, _ in section] for name, section in Params()}
+    section, _, key = where.rpartition(".")
+    near = difflib.get_close_matches(key, sections.get(section, sections), 1)
+    names = [f"{name}.{key}" for name, keys in sections.items() if key in keys]
+    names += [f"{section}.{name}" if section else name for name in near]
+    return f"; did you mean {names[0]}?" if names else ""
+
+
 def problems(error: ValidationError) -> str:
     """Pydantic's findings in one line: `train.learning_rate is '1e-3' (text): …`."""
     lines = []
     for item in error.errors():
         where = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            lines.append(f"{where} is no known parameter")
+            lines.append(f"{where} is no known parameter{did_you_mean(where)}")
         elif item["type"] == "missing":
             lines.append(f"{where} is missing")
         else:

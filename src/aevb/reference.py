@@ -9,8 +9,8 @@ from aevb.params import Params
 def as_yaml() -> str:
     """params.yaml with every default and a comment on every parameter."""
     lines = [
-        "# Every parameter of every stage, a section each. Change a value and run `snakemake` or",
-        "# `dvc repro`: what depends on it is made again, and nothing else.",
+        "# Every parameter of every stage, a section each. Change a value and run",
+        "# `snakemake --cores 4` or `dvc repro`: what depends on it is made again, nothing else.",
         "# yaml-language-server: $schema=workflow/schemas/params.schema.json",
     ]
     for name, section in Params():
