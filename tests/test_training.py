@@ -20,6 +20,7 @@ from aevb.bounds import bound_terms, elbo
 from aevb.checkpoints import Checkpoint, Interrupted
 from aevb.data import ImageSet, fixed_draw, observations
 from aevb.errors import InputError
+from aevb.gradients import LossGradient
 from aevb.likelihoods import LIKELIHOODS
 from aevb.model import VAE
 from aevb.params import Train
@@ -247,7 +248,7 @@ def test_the_written_out_gradient_is_that_of_the_formulas(images, latent_dim, le
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_the_written_out_gradient_is_autograds_to_the_last_digits(precision):
-    """Here even to the byte; another machine may sum in another order."""
+    """At the default sizes even to the byte; at others sums may be taken in another order."""
     torch.manual_seed(0)
     vae = VAE(5, 40, "bernoulli").to(precision)
     x, eps = torch.rand(30, 784), torch.randn(1, 30, 5)
@@ -257,41 +258,62 @@ def test_the_written_out_gradient_is_autograds_to_the_last_digits(precision):
     theirs = [*gradients.autograd(vae, taken, x, eps), *taken]
     for one, other in zip(ours, theirs, strict=True):
         scale = float(other.abs().max())
-        torch.testing.assert_close(one, other, rtol=0, atol=scale * torch.finfo(precision).eps)
+        torch.testing.assert_close(one, other, rtol=0, atol=20 * scale * torch.finfo(precision).eps)
 
 
-class Rectified(VAE):
-    """A model that someone has changed: other activations."""
+class Waves(VAE):
+    """A model that someone has changed: another activation, nearly the same near 0."""
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        h = torch.relu(self.encoder.hidden(x))
-        mu, log_var = self.encoder.output(h).chunk(2, -1)
+        h = torch.sin(self.encoder.hidden(x.to(self.encoder.hidden.weight.dtype)))
+        mu, log_var = self.encoder.output(h).float().chunk(2, -1)
         return mu, log_var
+
+
+class Bounded(VAE):
+    """Limits for log sigma² that no initial weights reach."""
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mu, log_var = super().encode(x)
+        return mu, log_var.clamp(-4, 4)
 
 
 class Deeper(VAE):
     """One layer more."""
 
-    def __init__(self) -> None:
-        super().__init__(2, 8, "bernoulli")
-        self.encoder.hidden = torch.nn.Sequential(torch.nn.Linear(784, 8), torch.nn.Linear(8, 8))
+    def __init__(self, latent_dim: int, hidden: int, likelihood: str) -> None:
+        super().__init__(latent_dim, hidden, likelihood)
+        layers = torch.nn.Linear(784, hidden), torch.nn.Linear(hidden, hidden)
+        self.encoder.hidden = torch.nn.Sequential(*layers)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        mu, log_var = self.encoder.output(torch.tanh(self.encoder.hidden(x))).chunk(2, -1)
+        h = torch.tanh(self.encoder.hidden(x.to(self.encoder.output.weight.dtype)))
+        mu, log_var = self.encoder.output(h).float().chunk(2, -1)
         return mu, log_var
 
 
-def test_the_written_out_gradient_serves_where_it_is_the_models(caplog):
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("latent_dim", [1, 3, 20])
+def test_the_written_out_gradient_serves_where_it_is_the_models(
+    latent_dim, precision, monkeypatch, caplog
+):
     x = torch.rand(8, 784, generator=torch.Generator().manual_seed(0))
-    for precision in (torch.float32, torch.bfloat16):
-        vae = VAE(20, 50, "bernoulli").to(precision)
-        assert gradients.loss_gradient(vae, x, 1) is gradients.bernoulli
-        assert gradients.loss_gradient(vae, x, 2) is gradients.autograd
-    assert gradients.loss_gradient(VAE(2, 8, "gaussian"), x, 1) is gradients.autograd
+
+    def taken(kind: type[VAE], likelihood: str = "bernoulli", mc_samples: int = 1) -> LossGradient:
+        vae = kind(latent_dim, 500, likelihood)
+        vae.initialise(torch.Generator().manual_seed(latent_dim), x.mean(0))
+        return gradients.loss_gradient(vae.to(precision), x, mc_samples)
+
+    assert taken(VAE) is gradients.bernoulli
+    assert taken(VAE, mc_samples=2) is taken(VAE, "gaussian") is gradients.autograd
     assert not caplog.records
-    for changed in (Rectified(2, 8, "bernoulli"), Deeper()):
-        assert gradients.loss_gradient(changed, x, 1) is gradients.autograd
+    for changed in (Waves, Bounded, Deeper):
+        assert taken(changed) is gradients.autograd, changed
         assert "not this model's" in caplog.records.pop().message
+    # A bound that someone has changed: KL × 1.1.
+    monkeypatch.setattr(gradients, "elbo", lambda terms: elbo(terms) - 0.1 * terms.kl)
+    assert taken(VAE) is gradients.autograd
+    assert "not this model's" in caplog.records.pop().message
 
 
 def test_training_starts_at_the_mean_image(small_sets):
