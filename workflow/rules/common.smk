@@ -92,6 +92,18 @@ def of_a_run(file, caption, category, **labels):
     return reported(file, caption, category, k="{k}", seed="{seed}", **labels)
 
 
+def a_run(wildcards):
+    """The group of what follows one training, where a profile's group-components ask for it.
+
+    Its name has no slashes, with which Snakemake cannot submit it.
+    """
+    if "a_run" not in workflow.group_settings.group_components:
+        return None
+    name = f"{wildcards.study}k{wildcards.k}-seed{wildcards.seed}".replace("/", "-")
+    workflow.parent_groupids[name] = "a_run"
+    return name
+
+
 def compared(file, name):
     """A table or figure of all runs, shown in the report."""
     result = name.replace("_", " ").replace("kl", "KL")

@@ -41,6 +41,8 @@ rule evaluate:
     log:
         "logs/{study}evaluate/k{k}-seed{seed}.log",
     priority: 1  # the longest of the three that follow a training
+    group:
+        a_run
     conda:
         "../envs/pipeline.yaml"
     params:
@@ -72,6 +74,8 @@ rule sample:
         samples="results/{study}samples/k{k}-seed{seed}.safetensors",
     log:
         "logs/{study}sample/k{k}-seed{seed}.log",
+    group:
+        a_run
     conda:
         "../envs/pipeline.yaml"
     params:
@@ -98,6 +102,8 @@ rule reconstruct:
         reconstructions="results/{study}reconstructions/k{k}-seed{seed}.safetensors",
     log:
         "logs/{study}reconstruct/k{k}-seed{seed}.log",
+    group:
+        a_run
     conda:
         "../envs/pipeline.yaml"
     params:
