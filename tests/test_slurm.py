@@ -32,9 +32,10 @@ SNAKEMAKE = f"timeout -k 10 280 snakemake --workflow-profile {PROFILE.parent}"
 MODELS = [f"results/models/k2-seed{seed}.safetensors" for seed in range(4)]
 STEPS = 10
 """An epoch, of 500 images."""
-DISTURBANCES = [
-    *("pre-empted", "cancelled", "requeued", "warned of its time limit", "ended at its time limit")
-]
+DISTURBANCES = (
+    *("pre-empted", "cancelled", "requeued"),
+    *("warned of its time limit", "ended at its time limit"),
+)
 
 
 def missing() -> str:
@@ -140,13 +141,19 @@ def stopped(tree: Path, seed: int, head: subprocess.Popen[bytes]) -> int:
     return process
 
 
-def wakes_for_sigterm(process: int) -> bool:
-    """Whether a stopped process has been sent SIGTERM; if so, or if it is gone, it goes on."""
-    with suppress(FileNotFoundError, ProcessLookupError):
-        if not status(process, "ShdPnd") >> (signal.SIGTERM - 1) & 1:
-            return False
-        os.kill(process, signal.SIGCONT)
-    return True
+def wake_at_sigterm(asleep: set[int], head: subprocess.Popen[bytes]) -> None:
+    """Let stopped processes go on, each when it has been sent SIGTERM or is gone."""
+
+    def all_awake() -> bool:
+        for process in list(asleep):
+            with suppress(FileNotFoundError, ProcessLookupError):
+                if not status(process, "ShdPnd") >> (signal.SIGTERM - 1) & 1:
+                    continue
+                os.kill(process, signal.SIGCONT)
+            asleep.remove(process)
+        return not asleep
+
+    wait_for(all_awake, head)
 
 
 def log_of(tree: Path, seed: int) -> str:
@@ -163,6 +170,8 @@ def same(tree: Path, reference: dict[str, bytes]) -> None:
 
 
 def test_the_default_path_and_a_study_make_the_same_bytes(tree, undisturbed):
+    groups = re.findall(r"Group job (\S+)", run(f"{SNAKEMAKE} -n all seeds", tree))
+    assert sorted(groups) == ["k2-seed0", "studies-seeds-short-k2-seed0"]
     run(f"{SNAKEMAKE} all seeds", tree)
     same(tree, undisturbed)
     assert {name for name in undisturbed if name not in made(tree)} == {
@@ -197,7 +206,6 @@ def disturbed(
         running(f"{SNAKEMAKE} {' '.join(MODELS)}", tree, tree / "said") as head,
     ):
         ended = stopped(unwarned, 0, other)
-        run(f"scontrol update JobId={running_jobs(unwarned)[0]} TimeLimit=1", unwarned)
         processes = [stopped(tree, seed, head) for seed in range(4)]
         before = running_jobs(tree)
         # All four GPUs are taken; SLURM chooses whose it gives to a job of higher priority.
@@ -208,10 +216,10 @@ def disturbed(
         cancelled, requeued, warned = left
         run(f"scancel {left[cancelled]}", tree)
         run(f"scontrol requeue {left[requeued]}", tree)
-        # The profile's --signal: it comes 60 s or more before the limit.
-        run(f"scontrol update JobId={left[warned]} TimeLimit=1", tree)
-        wait_for(lambda: wakes_for_sigterm(processes[warned]), head)
-        wait_for(lambda: wakes_for_sigterm(ended), other)
+        # The profile's --signal comes 60 s or more before the limit.
+        for job in (left[warned], running_jobs(unwarned)[0]):
+            run(f"scontrol update JobId={job} TimeLimit=1", tree)
+        wake_at_sigterm({processes[warned], ended}, other)
         assert head.wait(280) == 0, (tree / "said").read_text()
         assert other.wait(280) == 0, (unwarned / "said").read_text()
     trainings = [(tree, seed) for seed in (preempted, cancelled, requeued, warned)]
@@ -246,6 +254,15 @@ def test_too_little_memory_is_reported_with_the_log(tree, undisturbed):
     set_profile(tree, mem_mb=2000)
     run(f"{SNAKEMAKE} {MODELS[0]}", tree)
     same(tree, undisturbed)
+
+
+def test_of_a_group_the_job_that_failed_is_named(tree):
+    set_profile(tree, retries=0)
+    (tree / "src/sample.py").write_text("import sys\nsys.exit('sample: error: out of paint')\n")
+    said = run(SNAKEMAKE, tree, code=1)
+    ((what, log),) = re.findall(r"^(.*) failed, see (\S+)", said, re.MULTILINE)
+    assert what == "sample k=2 seed=0"
+    assert "out of paint" in (tree / log).read_text()
 
 
 def test_a_training_outlives_its_node(tree, undisturbed):

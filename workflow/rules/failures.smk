@@ -15,11 +15,13 @@ def failures(said):
         for job in named or jobs:
             name = [job.rule.name, *(f"{k}={v}" for k, v in job.wildcards_dict.items() if v)]
             logs = [path for path in map(Path, job.log) if path.exists() and path.stat().st_size]
-            last = logs[0].read_text(errors="replace").splitlines()[-1:] if logs else []
-            why = re.findall(r"^slurmstepd.* error: (.*)", inside, re.MULTILINE)[:1] or last
+            why = re.findall(r"^slurmstepd.* error: (.*)", inside, re.MULTILINE)[:1]
+            if not why and logs and (named or len(jobs) == 1):  # of a group some may have ended well
+                why = logs[0].read_text(errors="replace").splitlines()[-1:]
             yield ": ".join([f"{' '.join(name)} failed, see {[*logs, *slurm, said][0]}", *why])
 
 
 onerror:
-    for line in failures(Path(log[-1])):
-        print(line, file=sys.stderr)
+    for said in log[-1:]:  # none where Snakemake could not open its log
+        for line in failures(Path(said)):
+            print(line, file=sys.stderr)
