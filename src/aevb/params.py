@@ -265,13 +265,13 @@ def shown(value: Any) -> str:
 
 
 def did_you_mean(where: str) -> str:
-    """A hint at the parameter that has the key in another section, or one like it in this one."""
+    """A hint at a key like it in this section, or at the one section that has the key."""
     sections = {name: [key for key, _ in section] for name, section in Params()}
     section, _, key = where.rpartition(".")
     near = difflib.get_close_matches(key, sections.get(section, sections), 1)
-    names = [f"{name}.{key}" for name, keys in sections.items() if key in keys]
-    names += [f"{section}.{name}" if section else name for name in near]
-    return f"; did you mean {names[0]}?" if names else ""
+    names = [f"{section}.{name}" if section else name for name in near]
+    names = names or [f"{name}.{key}" for name, keys in sections.items() if key in keys]
+    return f"; did you mean {names[0]}?" if len(names) == 1 else ""
 
 
 def problems(error: ValidationError) -> str:
