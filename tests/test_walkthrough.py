@@ -35,8 +35,9 @@ INSTEAD = {  # what stands in a page: what is run for it
     " && ": "\n",  # bash -e passes over what fails before it
     "dot -Tsvg": "cat",  # Graphviz is no part of the environment
     "make generated": "make generated; git restore params.yaml",  # the defaults are not small
-    "dvc queue start": "dvc queue start\nwhile dvc queue status | grep Queued; do sleep 2; done\n"
-    "while dvc queue status | grep Running; do sleep 2; done",  # it goes on behind the prompt
+    # It goes on behind the prompt.
+    "dvc queue start": "dvc queue start\ntimeout 300 bash -c "
+    "'while dvc queue status | grep -E \"Queued|Running\"; do sleep 2; done'",
 }
 SMALL = {
     "runs": {"latent_dims": [3]},

@@ -66,7 +66,7 @@ def moved(text: str, source: Path, target: Path) -> str:
 def typeset(text: str) -> str:
     """Text or a formula as HTML: q_φ with its subscript, a number with its ± and † on one line."""
     text = re.sub(r" (?=[±†])|(?<= ±) ", "&nbsp;", html.escape(text, quote=False))
-    text = re.sub(r"_(\w)(?!\w)", r"<sub>\1</sub>", text)
+    text = re.sub(r"(?<!\w\w)_(\w)(?!\w)", r"<sub>\1</sub>", text)
     return re.sub(r"_\{([^{}]+)\}", r"<sub>\1</sub>", text)
 
 

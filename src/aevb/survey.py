@@ -122,11 +122,10 @@ def _against_the_first(variants: Variants, latent_dim: int) -> Iterator[str]:
 
 def samples(variants: Variants) -> Figure:
     """Decoder means and draws from the prior, a row for each variant and k."""
-    gap = np.zeros((1, 784), np.float32)
-    rows = [
-        (name, np.concatenate((run.samples["means"][:IMAGES], gap, run.samples["draws"][:IMAGES])))
-        for name, run in _shown(variants)
-    ]
+    rows = []
+    for name, run in _shown(variants):
+        means, draws = (run.samples[what][:IMAGES] for what in ("means", "draws"))
+        rows.append((name, np.concatenate((means, np.zeros_like(means[:1]), draws))))
     columns = max(len(images) for _, images in rows)
     what = "Samples: z ~ N(0, I), decoded; left means E[x|z], right draws x ~ p(x|z)"
     return rows_figure(rows, columns, f"{what}\n{title(variants)}")
