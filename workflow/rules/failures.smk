@@ -16,7 +16,8 @@ def failures(said):
             name = [job.rule.name, *(f"{k}={v}" for k, v in job.wildcards_dict.items() if v)]
             logs = [path for path in map(Path, job.log) if path.exists() and path.stat().st_size]
             why = re.findall(r"^slurmstepd.* error: (.*)", inside, re.MULTILINE)[:1]
-            if not why and logs and (named or len(jobs) == 1):  # of a group some may have ended well
+            sure = named or len(jobs) == 1  # of a group some may have ended well
+            if not why and logs and sure:
                 why = logs[0].read_text(errors="replace").splitlines()[-1:]
             yield ": ".join([f"{' '.join(name)} failed, see {[*logs, *slurm, said][0]}", *why])
 
