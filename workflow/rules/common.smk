@@ -99,7 +99,8 @@ def a_run(wildcards):
     """
     if "a_run" not in workflow.group_settings.group_components:
         return None
-    name = f"{wildcards.study}k{wildcards.k}-seed{wildcards.seed}".replace("/", "-")
+    parts = Path(f"{wildcards.study}k{wildcards.k}-seed{wildcards.seed}").parts
+    name = "-".join(parts)
     workflow.parent_groupids[name] = "a_run"
     return name
 
