@@ -56,6 +56,8 @@ verify: $(ready)  ## are these results the published ones, those of the last com
 
 bench: $(ready)  ## time to a given ELBO against textbook loops; on an idle machine, 10 minutes
 	python benchmarks/bench.py $(if $(EXAMPLES),--examples $(EXAMPLES))
+	snakemake --cores 1 data/split/validation.safetensors
+	python benchmarks/step.py data/split/validation.safetensors
 
 generated: $(ready)  ## write the files that follow from src/aevb/params.py; resets params.yaml
 	python src/params.py schema > workflow/schemas/params.schema.json
