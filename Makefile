@@ -5,6 +5,17 @@ PYTHON ?= python3
 ready := .venv/.ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
+# The committed documents show the committed results, whatever results/ holds at the moment.
+define committed_documents
+rm -rf .lint && mkdir .lint
+git archive HEAD README.md docs results | tar -x -C .lint
+cd .lint && for page in README.md docs/*.md; do \
+	python ../src/document.py --document $$page --markdown $$page && \
+	git diff --no-index --exit-code ../$$page $$page || exit 1; \
+done
+rm -rf .lint
+endef
+
 .PHONY: results report handin test slow-test full-test slurm slurm-test lint check repro verify bench generated documents lock clean help
 
 results: $(ready)  ## the experiment: set up .venv, then snakemake --cores all
@@ -44,6 +55,7 @@ lint: $(ready)  ## formatting, types, both engines' linters, generated files
 	snakemake --lint
 	python src/params.py schema | diff workflow/schemas/params.schema.json -
 	python src/params.py markdown | diff docs/parameters.md -
+	$(committed_documents)
 
 check: $(ready)  ## say in one line what is wrong with params.yaml
 	python src/params.py check
