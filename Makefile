@@ -55,6 +55,7 @@ lint: $(ready)  ## formatting, types, both engines' linters, generated files
 	snakemake --lint
 	python src/params.py schema | diff workflow/schemas/params.schema.json -
 	python src/params.py markdown | diff docs/parameters.md -
+	python src/params.py dvc | diff dvc.yaml -
 	$(committed_documents)
 
 check: $(ready)  ## say in one line what is wrong with params.yaml
@@ -75,6 +76,7 @@ generated: $(ready)  ## write the files that follow from src/aevb/params.py; res
 	python src/params.py schema > workflow/schemas/params.schema.json
 	python src/params.py markdown > docs/parameters.md
 	python src/params.py yaml > params.yaml
+	python src/params.py dvc > .dvc.yaml.tmp && mv .dvc.yaml.tmp dvc.yaml
 
 documents: $(ready)  ## put the present results into README.md and docs/
 	for page in README.md docs/*.md; do \

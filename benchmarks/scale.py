@@ -67,8 +67,8 @@ def on_slurm(tree: Path) -> None:
     print(f"{len({job['JobId'] for job in jobs})} jobs, started {len(jobs)} times")
     ends = {job["JobId"]: datetime.fromisoformat(job["EndTime"]) for job in jobs}
     seconds = [(noticed[job] - ends[job]).total_seconds() for job in noticed]
-    told = f"median {median(seconds):.0f} s, at most {max(seconds):.0f} s"
-    print(f"from a training's end to its notice: {told}")
+    noticed_after = f"median {median(seconds):.0f} s, at most {max(seconds):.0f} s"
+    print(f"from a training's end to its notice: {noticed_after}")
     print(*re.findall(r"REQUEST_\w+ .*count:\d+", output("sdiag")), sep="\n")
 
 

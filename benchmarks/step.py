@@ -17,10 +17,10 @@ sys.path.insert(0, str(ROOT / "src"))
 import torch  # noqa: E402
 
 from aevb.data import read_set  # noqa: E402
-from aevb.devices import repeatable  # noqa: E402
 from aevb.gradients import autograd, bernoulli  # noqa: E402
 from aevb.model import VAE  # noqa: E402
-from aevb.params import Train  # noqa: E402
+from aevb.plumbing.devices import repeatable  # noqa: E402
+from aevb.plumbing.params import Train  # noqa: E402
 from aevb.training import Training  # noqa: E402
 
 CASES = [("dynamic", 256, 1), ("gray", 128, 1), ("gray", 128, 2), ("gray", 256, 2)]
@@ -35,11 +35,11 @@ def milliseconds(call: Callable[[], object]) -> float:
     return (time.perf_counter() - begin) / STEPS * 1e3
 
 
-def row(treatment: str, batch_size: int, threads: int) -> str:
+def row(binarisation: str, batch_size: int, threads: int) -> str:
     """A line of the table: the shortest rounds."""
     repeatable(threads)
     images = read_set(Path(sys.argv[1]))
-    settings = Train(treatment=treatment, batch_size=batch_size, threads=threads)
+    settings = Train(binarisation=binarisation, batch_size=batch_size, threads=threads)
     run = Training(VAE(20, 500, "bernoulli"), images, images, settings, 0, "cpu", "bfloat16")
     index = torch.arange(batch_size)
     x, eps = run.batch(index), torch.randn(1, batch_size, 20)
@@ -50,7 +50,7 @@ def row(treatment: str, batch_size: int, threads: int) -> str:
             run.loss_gradient = take
             steps[take].append(milliseconds(lambda: run.step(index)))
             alone[take].append(milliseconds(lambda take=take: take(run.low, run.slopes, x, eps)))
-    cells = [treatment, str(batch_size), str(threads)]
+    cells = [binarisation, str(batch_size), str(threads)]
     for times in (steps, alone):
         slow, fast = min(times[autograd]), min(times[bernoulli])
         cells += [f"{slow:.2f}", f"{fast:.2f}", f"{slow / fast:.2f}"]

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from aevb import ais, cli
-from aevb.data import observations, read_set
-from aevb.devices import repeatable
-from aevb.errors import InputError
+from aevb import ais
+from aevb.data import model_inputs, read_set
 from aevb.evaluation import evaluate
-from aevb.files import Arrays, write_json, write_tensors
+from aevb.files import Arrays, InputError, write_json, write_tensors
 from aevb.likelihoods import is_likelihood
 from aevb.model import read_model
-from aevb.params import Ais
+from aevb.plumbing import cli
+from aevb.plumbing.devices import repeatable
+from aevb.plumbing.params import Ais
 
 TUNING = 25
 """Test images, the last ones, that the step sizes are tuned on."""
@@ -38,23 +38,23 @@ def main(args: Namespace) -> None:
     """Tune, anneal, bound from both sides, write the means and what they were computed from."""
     settings = cli.settings(Ais, args)
     repeatable()
-    model, about = read_model(args.model)
+    model, metadata = read_model(args.model)
     test = read_set(args.test)
     if settings.images + TUNING > len(test):
         raise InputError(
             f"--images {settings.images}: the test set has {len(test)} images, of which the last "
             f"{TUNING} are kept for tuning"
         )
-    x = observations(test, about["treatment"])
+    x = model_inputs(test, metadata["binarisation"])
     plan = ais.tuned(model, x[-TUNING:], settings.temperatures, settings.leapfrog, settings.seed)
     x = x[: settings.images]
     simulated, z = ais.simulate(model, settings.images, settings.seed)
-    name = f"AIS k = {model.latent_dim}, seed {about['seed']}"
+    name = f"AIS k = {model.latent_dim}, seed {metadata['seed']}"
     with cli.progress(None, name, 3 * len(x) * settings.temperatures, "step") as bar:
         fixed = (plan, settings.chains, settings.seed)
-        log_weights, accepted = ais.log_weights(model, x, *fixed, told=bar.update)
-        forward, _ = ais.log_weights(model, simulated, *fixed, told=bar.update)
-        backward, _ = ais.log_weights(model, simulated, *fixed, z, told=bar.update)
+        log_weights, accepted = ais.log_weights(model, x, *fixed, callback=bar.update)
+        forward, _ = ais.log_weights(model, simulated, *fixed, callback=bar.update)
+        backward, _ = ais.log_weights(model, simulated, *fixed, z, callback=bar.update)
     terms = evaluate(model, x, settings.iwae_k, settings.seed)
     arrays: Arrays = {
         "log_px": ais.lower_bound(log_weights),
@@ -64,11 +64,13 @@ def main(args: Namespace) -> None:
         "simulated_upper": ais.upper_bound(backward),
     }
     metrics = {**ais.summarise(arrays), "iwae_k": settings.iwae_k, "acceptance": accepted}
-    metrics["is_log_likelihood"] = int(is_likelihood(about["likelihood"], about["treatment"]))
+    metrics["is_log_likelihood"] = int(
+        is_likelihood(metadata["likelihood"], metadata["binarisation"])
+    )
     arrays = {name: values.astype(np.float32) for name, values in arrays.items()}
     arrays |= {"log_weights": log_weights, "betas": plan.betas, "step_sizes": plan.steps}
     arrays |= {"simulated": simulated, "simulated_z": z, "labels": test.labels[: len(x)]}
-    write_tensors(args.estimates, "ais", arrays, about)
+    write_tensors(args.estimates, "ais", arrays, metadata)
     write_json(args.metrics, metrics)
     mark = "" if metrics["is_log_likelihood"] else " († no log-likelihood)"
     cli.log.info(

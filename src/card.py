@@ -3,9 +3,9 @@
 from argparse import Namespace
 from pathlib import Path
 
-from aevb import cli
-from aevb.cards import card
 from aevb.files import read_json, read_tensors, write_text
+from aevb.plumbing import cli
+from aevb.report.cards import card
 
 
 def arguments() -> cli.Parser:
@@ -20,8 +20,8 @@ def arguments() -> cli.Parser:
 
 def main(args: Namespace) -> None:
     """Read the model's description and metrics, write the card."""
-    _, about = read_tensors(args.model, "model")
-    write_text(args.card, card(about, read_json(args.metrics)))
+    _, metadata = read_tensors(args.model, "model")
+    write_text(args.card, card(metadata, read_json(args.metrics)))
     cli.log.info("card: wrote %s", args.card)
 
 

@@ -3,12 +3,12 @@
 from argparse import Namespace
 from pathlib import Path
 
-from aevb import cli
 from aevb.classifier import accuracy, train, write_classifier
 from aevb.data import read_set
-from aevb.devices import repeatable
 from aevb.files import write_json
-from aevb.params import Classifier
+from aevb.plumbing import cli
+from aevb.plumbing.devices import repeatable
+from aevb.plumbing.params import Classifier
 
 
 def arguments() -> cli.Parser:
@@ -30,8 +30,8 @@ def main(args: Namespace) -> None:
     with cli.progress(None, "classify", settings.epochs * len(images), "image") as bar:
         network = train(images, settings, bar.update)
     found = accuracy(network, test)
-    about = {"data": images.about, "classifier": settings.model_dump()}
-    write_classifier(args.classifier, network, about)
+    metadata = {"data": images.metadata, "classifier": settings.model_dump()}
+    write_classifier(args.classifier, network, metadata)
     write_json(args.accuracy, found)
     cli.log.info(
         "classify: %.2f ± %.2f %% of gray, %.2f ± %.2f %% of binarised test images, wrote %s",

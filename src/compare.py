@@ -8,12 +8,13 @@ from argparse import Namespace
 from itertools import product
 from pathlib import Path
 
-from aevb import cli, tables
-from aevb.comparison import FIGURES, described, per_image, read_run
-from aevb.figures import save_figure
 from aevb.files import write_text
-from aevb.observations import observations
-from aevb.params import Runs
+from aevb.plumbing import cli
+from aevb.plumbing.params import Runs
+from aevb.report import tables
+from aevb.report.comparison import FIGURES, described, per_image, read_run
+from aevb.report.discussion import observations
+from aevb.report.figures import save_figure
 
 
 def arguments() -> cli.Parser:

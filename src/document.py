@@ -7,9 +7,9 @@ The document is Markdown; the files that it shows stand between `<!-- FILE.md --
 from argparse import SUPPRESS, Namespace
 from pathlib import Path
 
-from aevb import cli
-from aevb.documents import filled, moved, page
 from aevb.files import read_bytes, write_text
+from aevb.plumbing import cli
+from aevb.report.documents import filled, moved, page
 
 
 def arguments() -> cli.Parser:

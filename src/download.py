@@ -7,8 +7,9 @@ AEVB_MIRROR, data.mirror, the public mirrors. Which one served makes no differen
 from argparse import Namespace
 from pathlib import Path
 
-from aevb import cli, sources
-from aevb.params import Data
+from aevb import sources
+from aevb.plumbing import cli
+from aevb.plumbing.params import Data
 
 
 def arguments() -> cli.Parser:

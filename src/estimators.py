@@ -6,20 +6,19 @@ The gradient is that by the mean of q(z|x), on test images, one draw of z at a t
 from argparse import Namespace
 from pathlib import Path
 
-from aevb import cli
-from aevb.data import observations, read_set
-from aevb.devices import repeatable
-from aevb.errors import InputError
+from aevb.data import model_inputs, read_set
 from aevb.estimators import gradients, summarise
-from aevb.files import write_json, write_tensors
+from aevb.files import InputError, write_json, write_tensors
 from aevb.likelihoods import is_likelihood
 from aevb.model import read_model
-from aevb.params import Estimators
+from aevb.plumbing import cli
+from aevb.plumbing.devices import repeatable
+from aevb.plumbing.params import GradientVariance
 
 
 def arguments() -> cli.Parser:
     """The command line of this stage."""
-    parser = cli.parser(__doc__, Estimators)
+    parser = cli.parser(__doc__, GradientVariance)
     add = parser.add_argument
     add("--test", type=Path, required=True, help="test images (.safetensors)")
     add("--model", type=Path, required=True, help="the trained model (.safetensors)")
@@ -30,19 +29,23 @@ def arguments() -> cli.Parser:
 
 def main(args: Namespace) -> None:
     """Estimate, write the means and what they were computed from."""
-    settings = cli.settings(Estimators, args)
+    settings = cli.settings(GradientVariance, args)
     repeatable()
-    model, about = read_model(args.model)
+    model, metadata = read_model(args.model)
     test = read_set(args.test)
     if settings.images > len(test):
         raise InputError(f"--images {settings.images}: the test set has {len(test)} images")
-    x = observations(test, about["treatment"])[: settings.images]
-    name = f"estimators k = {model.latent_dim}, seed {about['seed']}"
+    x = model_inputs(test, metadata["binarisation"])[: settings.images]
+    name = f"estimators k = {model.latent_dim}, seed {metadata['seed']}"
     with cli.progress(None, name, len(x), "image") as bar:
         terms = gradients(model, x, settings.samples, settings.seed, bar.update)
     metrics = summarise(terms, settings.samples)
-    metrics["is_log_likelihood"] = int(is_likelihood(about["likelihood"], about["treatment"]))
-    write_tensors(args.gradients, "estimators", {**terms, "labels": test.labels[: len(x)]}, about)
+    metrics["is_log_likelihood"] = int(
+        is_likelihood(metadata["likelihood"], metadata["binarisation"])
+    )
+    write_tensors(
+        args.gradients, "estimators", {**terms, "labels": test.labels[: len(x)]}, metadata
+    )
     write_json(args.metrics, metrics)
     mark = "" if metrics["is_log_likelihood"] else " († no log-likelihood)"
     cli.log.info(

@@ -1,19 +1,19 @@
 """Score one model on the test set: reconstruction term, KL term, ELBO, importance-weighted bound.
 
-Likelihood and treatment come from the model file, so a model is scored as it was trained.
+Likelihood and binarisation come from the model file, so a model is scored as it was trained.
 """
 
 from argparse import Namespace
 from pathlib import Path
 
-from aevb import cli
-from aevb.data import observations, read_set
-from aevb.devices import repeatable
+from aevb.data import model_inputs, read_set
 from aevb.evaluation import evaluate, mean_kl_per_dimension, summarise
 from aevb.files import write_json, write_tensors
 from aevb.likelihoods import is_likelihood
 from aevb.model import read_model
-from aevb.params import Evaluate
+from aevb.plumbing import cli
+from aevb.plumbing.devices import repeatable
+from aevb.plumbing.params import Evaluate
 
 
 def arguments() -> cli.Parser:
@@ -31,16 +31,18 @@ def main(args: Namespace) -> None:
     """Evaluate, write the metrics and what they were computed from."""
     settings = cli.settings(Evaluate, args)
     repeatable()
-    model, about = read_model(args.model)
+    model, metadata = read_model(args.model)
     test = read_set(args.test)
-    x = observations(test, about["treatment"])
-    name = f"evaluate k = {model.latent_dim}, seed {about['seed']}"
+    x = model_inputs(test, metadata["binarisation"])
+    name = f"evaluate k = {model.latent_dim}, seed {metadata['seed']}"
     with cli.progress(None, name, len(x), "image") as bar:
         terms = evaluate(model, x, settings.iwae_k, settings.seed, bar.update)
     metrics = summarise(terms, settings.iwae_k)
-    metrics["is_log_likelihood"] = int(is_likelihood(about["likelihood"], about["treatment"]))
+    metrics["is_log_likelihood"] = int(
+        is_likelihood(metadata["likelihood"], metadata["binarisation"])
+    )
     terms["kl_per_dimension"] = mean_kl_per_dimension(terms["mu"], terms["log_var"])
-    write_tensors(args.evaluation, "evaluation", {**terms, "labels": test.labels}, about)
+    write_tensors(args.evaluation, "evaluation", {**terms, "labels": test.labels}, metadata)
     write_json(args.metrics, metrics)
     mark = "" if metrics["is_log_likelihood"] else " († no log-likelihood)"
     cli.log.info(

@@ -1,6 +1,6 @@
 """Compare samples with test images, and with the training images that are nearest to them.
 
-Likelihood and treatment come from the model file; features come from the classifier.
+Likelihood and binarisation come from the model file; features come from the classifier.
 """
 
 from argparse import Namespace
@@ -9,17 +9,16 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
-from aevb import cli
 from aevb.classifier import read_classifier
-from aevb.data import fixed_draw, observations, read_set
-from aevb.devices import repeatable
-from aevb.errors import InputError
+from aevb.data import fixed_draw, model_inputs, read_set
 from aevb.fidelity import Pixels, judge, samples
-from aevb.figures import rows_figure, save_figure
-from aevb.files import Arrays, write_json, write_tensors
+from aevb.files import Arrays, InputError, write_json, write_tensors
 from aevb.model import read_model
-from aevb.noise import generator
-from aevb.params import Fidelity
+from aevb.plumbing import cli
+from aevb.plumbing.devices import repeatable
+from aevb.plumbing.params import SampleQuality
+from aevb.report.figures import rows_figure, save_figure
+from aevb.rng import generator
 from aevb.similarity import FOLDS, nearest
 
 COLUMNS, SHOWN, RANKS = 10, 20, 3
@@ -27,7 +26,7 @@ COLUMNS, SHOWN, RANKS = 10, 20, 3
 
 def arguments() -> cli.Parser:
     """The command line of this stage."""
-    parser = cli.parser(__doc__, Fidelity)
+    parser = cli.parser(__doc__, SampleQuality)
     add = parser.add_argument
     add("--train", type=Path, required=True, help="training images (.safetensors)")
     add("--test", type=Path, required=True, help="test images (.safetensors)")
@@ -41,10 +40,10 @@ def arguments() -> cli.Parser:
 
 def main(args: Namespace) -> None:
     """Sample, compare, look for neighbours, write scores, counts and the figure."""
-    settings = cli.settings(Fidelity, args)
+    settings = cli.settings(SampleQuality, args)
     repeatable()
     threadpool_limits(1)
-    model, about = read_model(args.model)
+    model, metadata = read_model(args.model)
     network = read_classifier(args.classifier)
     train, test = read_set(args.train), read_set(args.test)
     count, least = min(len(train), len(test)), FOLDS * (settings.neighbours + 1)
@@ -54,26 +53,29 @@ def main(args: Namespace) -> None:
             f"neighbours in each of {FOLDS} parts, and {count} at most, the images there are"
         )
     # Training images hold no fixed draw: dynamic binarisation draws theirs anew in each epoch.
-    train = replace(train, binary=fixed_draw(train.images, "train", train.about["seed"]))
+    train = replace(train, binary=fixed_draw(train.images, "train", train.metadata["seed"]))
     random = generator("fidelity", settings.seed)
     chosen, alike = (random.permutation(len(x))[: settings.images] for x in (test, train))
     means, draws = samples(model, settings.images, settings.seed)
     metrics: dict[str, float] = {"images": settings.images, "neighbours": settings.neighbours}
     arrays: Arrays = {"test_index": chosen, "train_index": alike}
-    for prefix, fake, treatment in (("", draws, about["treatment"]), ("means_", means, "gray")):
-        x = observations(test, treatment)[chosen]
-        pixels = Pixels(x, observations(train, treatment), alike)
+    for prefix, fake, binarisation in (
+        ("", draws, metadata["binarisation"]),
+        ("means_", means, "none"),
+    ):
+        x = model_inputs(test, binarisation)[chosen]
+        pixels = Pixels(x, model_inputs(train, binarisation), alike)
         found, counted = judge(network, fake, pixels, settings.neighbours)
         metrics |= {f"{prefix}{name}": value for name, value in found.items()}
         arrays |= {f"{prefix}{name}": array for name, array in counted.items()}
     # The last pixels are gray levels, like the means.
     distances, places = nearest(means[:SHOWN], pixels.train, RANKS)
     arrays |= {"shown": means[:SHOWN], "neighbours": places, "neighbour_distances": distances}
-    write_tensors(args.fidelity, "fidelity", arrays, about)
+    write_tensors(args.fidelity, "fidelity", arrays, metadata)
     ranks = ["nearest", "second", "third"]
     rows = [("decoder mean", means[:SHOWN])]
     rows += [(name, pixels.train[places[:, rank]]) for rank, name in enumerate(ranks)]
-    run = f"k = {model.latent_dim}, seed {about['seed']}"
+    run = f"k = {model.latent_dim}, seed {metadata['seed']}"
     title = (
         f"Decoder means and the nearest training images, {run}\n"
         f"mean distance to the nearest {metrics['means_distance_to_train']:.2f}, "

@@ -6,20 +6,19 @@ Beside each bound stands the effective sample size, which says how far its weigh
 from argparse import Namespace
 from pathlib import Path
 
-from aevb import cli
-from aevb.data import observations, read_set
-from aevb.devices import repeatable
-from aevb.errors import InputError
-from aevb.files import write_json, write_tensors
+from aevb.data import model_inputs, read_set
+from aevb.files import InputError, write_json, write_tensors
 from aevb.ladder import ladder, summarise
 from aevb.likelihoods import is_likelihood
 from aevb.model import read_model
-from aevb.params import Ladder
+from aevb.plumbing import cli
+from aevb.plumbing.devices import repeatable
+from aevb.plumbing.params import Iwae
 
 
 def arguments() -> cli.Parser:
     """The command line of this stage."""
-    parser = cli.parser(__doc__, Ladder)
+    parser = cli.parser(__doc__, Iwae)
     add = parser.add_argument
     add("--test", type=Path, required=True, help="test images (.safetensors)")
     add("--model", type=Path, required=True, help="the trained model (.safetensors)")
@@ -30,19 +29,21 @@ def arguments() -> cli.Parser:
 
 def main(args: Namespace) -> None:
     """Climb, write the means and what they were computed from."""
-    settings = cli.settings(Ladder, args)
+    settings = cli.settings(Iwae, args)
     repeatable()
-    model, about = read_model(args.model)
+    model, metadata = read_model(args.model)
     test = read_set(args.test)
     if settings.images > len(test):
         raise InputError(f"--images {settings.images}: the test set has {len(test)} images")
-    x = observations(test, about["treatment"])[: settings.images]
-    name = f"ladder k = {model.latent_dim}, seed {about['seed']}"
+    x = model_inputs(test, metadata["binarisation"])[: settings.images]
+    name = f"ladder k = {model.latent_dim}, seed {metadata['seed']}"
     with cli.progress(None, name, len(x), "image") as bar:
         terms = ladder(model, x, settings.samples, settings.seed, bar.update)
     metrics = summarise(terms)
-    metrics["is_log_likelihood"] = int(is_likelihood(about["likelihood"], about["treatment"]))
-    write_tensors(args.bounds, "ladder", {**terms, "labels": test.labels[: len(x)]}, about)
+    metrics["is_log_likelihood"] = int(
+        is_likelihood(metadata["likelihood"], metadata["binarisation"])
+    )
+    write_tensors(args.bounds, "ladder", {**terms, "labels": test.labels[: len(x)]}, metadata)
     write_json(args.metrics, metrics)
     mark = "" if metrics["is_log_likelihood"] else " († no log-likelihood)"
     cli.log.info(

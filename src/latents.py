@@ -9,9 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from aevb import cli
-from aevb.data import observations, read_set
-from aevb.devices import repeatable
+from aevb.data import model_inputs, read_set
 from aevb.evaluation import Floats, mean_kl_per_dimension
 from aevb.files import Arrays, write_json, write_tensors
 from aevb.latents import (
@@ -23,7 +21,9 @@ from aevb.latents import (
     unit_variances,
 )
 from aevb.model import VAE, read_model
-from aevb.params import Latents
+from aevb.plumbing import cli
+from aevb.plumbing.devices import repeatable
+from aevb.plumbing.params import Latents
 
 THRESHOLDS = np.logspace(-4, 1, 21)
 """Four a decade: how far the number of active units hangs on where the line is drawn."""
@@ -52,12 +52,12 @@ def main(args: Namespace) -> None:
     """Encode, take the KL term apart, classify, write the metrics and what they came from."""
     settings = cli.settings(Latents, args)
     repeatable()
-    model, about = read_model(args.model)
+    model, metadata = read_model(args.model)
     train, test = read_set(args.train), read_set(args.test)
-    mu, log_var = encoded(model, observations(test, about["treatment"]))
-    train_mu, _ = encoded(model, training_observations(train, about["treatment"]))
+    mu, log_var = encoded(model, model_inputs(test, metadata["binarisation"]))
+    train_mu, _ = encoded(model, training_observations(train, metadata["binarisation"]))
     predictions = predicted_digits(train_mu, train.labels, mu, settings.neighbours)
-    name = f"latents k = {model.latent_dim}, seed {about['seed']}"
+    name = f"latents k = {model.latent_dim}, seed {metadata['seed']}"
     with cli.progress(None, name, len(test), "image") as bar:
         terms = information(mu, log_var, settings.samples, settings.seed, bar.update)
     variances = unit_variances(mu)
@@ -77,7 +77,7 @@ def main(args: Namespace) -> None:
         "thresholds": THRESHOLDS,
         "active_units": active_units(variances, THRESHOLDS),
     }
-    write_tensors(args.latents, "latents", {**terms, **arrays}, about)
+    write_tensors(args.latents, "latents", {**terms, **arrays}, metadata)
     write_json(args.metrics, metrics)
     cli.log.info(
         "%s: %d active units, KL %.2f = I %.2f (at most %.2f) + marginal KL %.2f, "

@@ -7,13 +7,15 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from aevb import params, reference
-from aevb.cli import Parser
+from aevb.plumbing import params, reference
+from aevb.plumbing.cli import Parser
+from aevb.plumbing.dependencies import with_code
 
 WRITERS = {
     "yaml": reference.as_yaml,
     "schema": reference.as_schema,
     "markdown": reference.as_markdown,
+    "dvc": lambda: with_code(Path("dvc.yaml").read_text(encoding="utf-8")),
 }
 
 
@@ -21,7 +23,7 @@ def arguments() -> Parser:
     """The command line of this script."""
     parser = Parser(description=__doc__.split("\n\n")[0])
     what = "check: one line on what is wrong, or nothing; yaml: params.yaml with every default; "
-    what += "schema: its JSON schema; markdown: docs/parameters.md"
+    what += "schema: its JSON schema; markdown: docs/parameters.md; dvc: dvc.yaml with present code"
     parser.add_argument("what", choices=["check", *WRITERS], help=what)
     parser.add_argument(
         "path", type=Path, nargs="?", default=Path("params.yaml"), help="to check (params.yaml)"

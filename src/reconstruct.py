@@ -9,15 +9,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from aevb import cli
-from aevb.data import observations, read_set
-from aevb.devices import repeatable
-from aevb.errors import InputError
-from aevb.figures import rows_figure, save_figure
-from aevb.files import Arrays, write_tensors
+from aevb.data import model_inputs, read_set
+from aevb.files import Arrays, InputError, write_tensors
 from aevb.model import read_model
-from aevb.noise import generator
-from aevb.params import Reconstruct
+from aevb.plumbing import cli
+from aevb.plumbing.devices import repeatable
+from aevb.plumbing.params import Reconstruct
+from aevb.report.figures import rows_figure, save_figure
+from aevb.rng import generator
 
 COLUMNS = 10
 
@@ -38,25 +37,25 @@ def main(args: Namespace) -> None:
     """Choose, encode, decode, write the figure and what it shows."""
     settings = cli.settings(Reconstruct, args)
     repeatable()
-    model, about = read_model(args.model)
+    model, metadata = read_model(args.model)
     test = read_set(args.test)
     if settings.images > len(test):
         raise InputError(f"--images {settings.images}: the test set has {len(test)} images")
     random = generator("reconstruct", settings.seed)
     chosen = np.sort(random.choice(len(test), settings.images, replace=False))
-    inputs = observations(test, about["treatment"])[chosen]
+    inputs = model_inputs(test, metadata["binarisation"])[chosen]
     mu, _ = model.encode(torch.from_numpy(inputs))
     arrays: Arrays = {
         "index": chosen,
-        "originals": observations(test, "gray")[chosen],
+        "originals": model_inputs(test, "none")[chosen],
         "inputs": inputs,
         "reconstructions": model.mean(mu).numpy(),
     }
-    write_tensors(args.reconstructions, "reconstructions", arrays, about)
+    write_tensors(args.reconstructions, "reconstructions", arrays, metadata)
     rows = [("test image", arrays["originals"]), ("decoded", arrays["reconstructions"])]
-    if about["treatment"] != "gray":
+    if metadata["binarisation"] != "none":
         rows.insert(1, ("binarised", inputs))
-    run = f"k = {model.latent_dim}, seed {about['seed']}"
+    run = f"k = {model.latent_dim}, seed {metadata['seed']}"
     title = f"Test images, encoded and decoded at z = mu, {run}"
     save_figure(args.figure, rows_figure(rows, COLUMNS, title))
     cli.log.info("reconstruct %s: %d images, wrote %s", run, len(chosen), args.figure)

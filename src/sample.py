@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from aevb import cli
-from aevb.devices import repeatable, torch_generator
-from aevb.figures import grid_figure, save_figure
 from aevb.files import write_tensors
 from aevb.model import read_model
-from aevb.noise import generator
-from aevb.params import Sample
+from aevb.plumbing import cli
+from aevb.plumbing.devices import repeatable
+from aevb.plumbing.params import Sample
+from aevb.report.figures import grid_figure, save_figure
+from aevb.rng import generator, torch_generator
 
 
 def arguments() -> cli.Parser:
@@ -31,15 +31,15 @@ def main(args: Namespace) -> None:
     """Sample, write both grids and what they show."""
     settings = cli.settings(Sample, args)
     repeatable()
-    model, about = read_model(args.model)
+    model, metadata = read_model(args.model)
     shape = (settings.rows * settings.columns, model.latent_dim)
     z = torch.from_numpy(generator("sample z", settings.seed).standard_normal(shape, np.float32))
     params = model.decoder(z)
     means = model.likelihood.mean(params)
     draws = model.likelihood.sample(params, torch_generator("cpu", "sample x", settings.seed))
     arrays = {"z": z.numpy(), "means": means.numpy(), "draws": draws.numpy()}
-    write_tensors(args.samples, "samples", arrays, about)
-    run = f"k = {model.latent_dim}, seed {about['seed']}"
+    write_tensors(args.samples, "samples", arrays, metadata)
+    run = f"k = {model.latent_dim}, seed {metadata['seed']}"
     for name, path, what in (
         ("means", args.means, "Decoder means E[x|z]"),
         ("draws", args.draws, "Draws x ~ p(x|z)"),

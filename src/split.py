@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from aevb import cli
 from aevb.data import DATASET_FILE, ImageSet, SetName, fixed_draw, read_raw, write_set
-from aevb.errors import InputError
-from aevb.files import read_json
-from aevb.noise import generator
-from aevb.params import Split
+from aevb.files import InputError, read_json
+from aevb.plumbing import cli
+from aevb.plumbing.params import Split
+from aevb.rng import generator
 
 
 def arguments() -> cli.Parser:
@@ -43,7 +42,7 @@ def main(args: Namespace) -> None:
     described = read_json(args.raw / DATASET_FILE)
     if "name" not in described:
         raise InputError(f"{args.raw / DATASET_FILE}: holds no name; run the download stage again")
-    about = {"name": described["name"], "seed": settings.seed}
+    metadata = {"name": described["name"], "seed": settings.seed}
 
     def write(
         path: Path, name: SetName, source: tuple[np.ndarray, np.ndarray], index: np.ndarray
@@ -51,7 +50,7 @@ def main(args: Namespace) -> None:
         index = np.sort(index)
         chosen = source[0][index]
         binary = None if name == "train" else fixed_draw(chosen, name, settings.seed)
-        write_set(path, ImageSet(chosen, source[1][index], index, binary, about))
+        write_set(path, ImageSet(chosen, source[1][index], index, binary, metadata))
         cli.log.info("split: %d %s images, wrote %s", len(index), name, path)
 
     write(args.train, "train", (images, labels), kept)

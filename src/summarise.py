@@ -7,10 +7,11 @@ from argparse import Namespace
 from itertools import product
 from pathlib import Path
 
-from aevb import cli
-from aevb.figures import save_figure
 from aevb.files import read_json, read_tensors, write_text
-from aevb.params import Runs
+from aevb.plumbing import cli
+from aevb.plumbing.params import Runs
+from aevb.report.figures import save_figure
+from aevb.report.tables import as_csv
 from aevb.research import (
     above_the_elbo,
     as_markdown,
@@ -19,7 +20,6 @@ from aevb.research import (
     observations,
     over_seeds,
 )
-from aevb.tables import as_csv
 
 KINDS = ("ladder", "ais", "estimators", "latents", "fidelity")
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from aevb import cli, survey, tables
-from aevb.comparison import described, per_image, read_run
-from aevb.figures import save_figure
 from aevb.files import write_text
-from aevb.params import Runs
+from aevb.plumbing import cli
+from aevb.plumbing.params import Runs
+from aevb.report import survey, tables
+from aevb.report.comparison import described, per_image, read_run
+from aevb.report.figures import save_figure
 
 FOLDERS = ("metrics", "history", "evaluation", "samples", "reconstructions")
 

@@ -11,24 +11,13 @@ from pathlib import Path
 
 import torch
 
-from aevb import (
-    bounds,
-    cli,
-    data,
-    devices,
-    files,
-    gradients,
-    likelihoods,
-    model,
-    noise,
-    provenance,
-    training,
-)
-from aevb.checkpoints import Checkpoint, Interrupted, exclusive, run_key
-from aevb.devices import repeatable, resolve_device, resolve_precision
-from aevb.errors import InputError
-from aevb.files import write_csv, write_json
-from aevb.params import Model, Train
+from aevb import data, model, training
+from aevb.files import InputError, write_csv, write_json
+from aevb.plumbing import cli, provenance
+from aevb.plumbing.checkpoints import Checkpoint, Interrupted, exclusive, run_key
+from aevb.plumbing.dependencies import SOURCE, code_of
+from aevb.plumbing.devices import repeatable, resolve_device, resolve_precision
+from aevb.plumbing.params import Model, Train
 
 
 def arguments() -> cli.Parser:
@@ -58,19 +47,19 @@ def main(args: Namespace) -> None:
     if not len(train):
         raise InputError(f"{args.train}: a training set without images; run the split stage again")
 
-    about = {
+    metadata = {
         **architecture.model_dump(),
         **settings.model_dump(),
         "latent_dim": args.latent_dim,
         "seed": args.seed,
         "device": device,
         "precision": precision,
-        "data": train.about,
+        "data": train.metadata,
         "train_images": len(train),
     }
     checkpoint = Checkpoint(
         args.checkpoints,
-        run_key({**about, "torch": torch.__version__, "content": content(args)}),
+        run_key({**metadata, "torch": torch.__version__, "content": content(args)}),
         args.checkpoint_seconds,
     )
     run = training.Training(
@@ -97,7 +86,7 @@ def main(args: Namespace) -> None:
         state = run.state
         best = state.best_epoch if len(validation) else state.epoch
         write_csv(args.history, training.HISTORY, state.history)
-        model.write_model(args.model, run.model, {**about, "best_epoch": best})
+        model.write_model(args.model, run.model, {**metadata, "best_epoch": best})
         if "provenance" in args:
             made = {"train": args.train, "validation": args.validation, "model": args.model}
             ran = {"device": device, "precision": precision, "threads": settings.threads}
@@ -108,9 +97,8 @@ def main(args: Namespace) -> None:
 
 def content(args: Namespace) -> list[str]:
     """Hashes of the images and of the code that a training's bytes depend on."""
-    modules = (bounds, data, devices, files, gradients, likelihoods, model, noise, training)
-    code = [__file__, *(str(module.__file__) for module in modules)]
-    paths = [args.train, args.validation, *map(Path, code)]
+    code = code_of("src/train.py")
+    paths = [args.train, args.validation, *(SOURCE.parent / path for path in code)]
     return [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
 
 

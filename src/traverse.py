@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from aevb import cli
-from aevb.data import observations, read_set
-from aevb.devices import repeatable
+from aevb.data import model_inputs, read_set
 from aevb.evaluation import mean_kl_per_dimension
-from aevb.figures import save_figure
 from aevb.files import write_tensors
 from aevb.model import read_model
-from aevb.noise import generator
-from aevb.params import Traverse
+from aevb.plumbing import cli
+from aevb.plumbing.devices import repeatable
+from aevb.plumbing.params import Traverse
+from aevb.report.figures import save_figure
+from aevb.rng import generator
 from aevb.traversals import (
     interpolations,
     interpolations_figure,
@@ -49,12 +49,12 @@ def main(args: Namespace) -> None:
     """Encode, choose where to go, decode, write the figures and what they show."""
     settings = cli.settings(Traverse, args)
     repeatable()
-    model, about = read_model(args.model)
+    model, metadata = read_model(args.model)
     test = read_set(args.test)
     random = generator("traverse", settings.seed)
     image = int(random.integers(len(test)))
     pairs = pairs_of_classes(test.labels, settings.pairs, random)
-    q_mu, q_log_var = model.encode(torch.from_numpy(observations(test, about["treatment"])))
+    q_mu, q_log_var = model.encode(torch.from_numpy(model_inputs(test, metadata["binarisation"])))
     mu = q_mu.numpy()
     kl = mean_kl_per_dimension(mu, q_log_var.numpy())
 
@@ -70,9 +70,9 @@ def main(args: Namespace) -> None:
         "interpolations": interpolations(mu[pairs[:, 0]], mu[pairs[:, 1]], settings.steps),
     }
     means = {name: model.mean(torch.from_numpy(places)).numpy() for name, places in z.items()}
-    originals = observations(test, "gray")[pairs]
+    originals = model_inputs(test, "none")[pairs]
 
-    run = f"k = {model.latent_dim}, seed {about['seed']}"
+    run = f"k = {model.latent_dim}, seed {metadata['seed']}"
     arrays = {
         **{f"{name}_z": places for name, places in z.items()},
         **{f"{name}_means": images for name, images in means.items()},
@@ -83,7 +83,7 @@ def main(args: Namespace) -> None:
         "interpolations_originals": originals,
         "kl_per_dimension": kl,
     }
-    write_tensors(args.images, "traversals", arrays, about)
+    write_tensors(args.images, "traversals", arrays, metadata)
     figures = {
         args.manifold: manifold_figure(means["manifold"], settings.grid, names(plane, kl), run),
         args.traversals: traversals_figure(

@@ -13,10 +13,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from aevb import cli
-from aevb.errors import InputError
-from aevb.files import read_bytes
-from aevb.verification import (
+from aevb.files import InputError, read_bytes
+from aevb.plumbing import cli
+from aevb.plumbing.verification import (
     LEAST_SEEDS,
     Finding,
     Results,
@@ -185,17 +184,17 @@ def unknown_spread(
     """A line for each k whose spread would have mattered and is unknown."""
     different = {item.file for item in findings if item.metric and item.numerics is not None
                  and item.verdict is Verdict.DIFFERENT and item.spread is None}  # fmt: skip
-    told = set()
+    callback = set()
     for file in sorted(different):
         k = re.search(r"/k(\d+)-", file)
         name = f"k = {k[1]}" if k else file
         count = len(comparable_seeds(file, parsed(published[file]) or {}, spread))
-        if name not in told:
+        if name not in callback:
             yield (
                 f"The spread of seeds is unknown for {name}: {folder} holds {count} comparable "
                 f"ones of {LEAST_SEEDS} needed; what is not within numerics counts as different."
             )
-        told.add(name)
+        callback.add(name)
 
 
 if __name__ == "__main__":

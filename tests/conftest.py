@@ -33,12 +33,14 @@ def as_idx(array: np.ndarray) -> bytes:
 def small_sets() -> tuple[ImageSet, ImageSet, ImageSet]:
     """300 training, 100 validation and 100 test images."""
     images, labels = first_images(RAW_FILES[0]), first_images(RAW_FILES[1])
-    about = {"name": "mnist", "seed": 0}
+    metadata = {"name": "mnist", "seed": 0}
     kept, held_out, rest = np.split(np.arange(500), [300, 400])
     return (
-        ImageSet(images[kept], labels[kept], kept, None, about),
+        ImageSet(images[kept], labels[kept], kept, None, metadata),
         *(
-            ImageSet(images[index], labels[index], index, fixed_draw(images[index], name, 0), about)
+            ImageSet(
+                images[index], labels[index], index, fixed_draw(images[index], name, 0), metadata
+            )
             for name, index in (("validation", held_out), ("test", rest))
         ),
     )

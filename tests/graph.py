@@ -19,13 +19,11 @@ from dvc.repo import Repo
 from snakemake.api import DAGSettings, OutputSettings, ResourceSettings, SnakemakeApi
 from snakemake.settings.types import Quietness
 
-from aevb import params  # also keeps Snakemake from importing it out of a temporary tree
+from aevb.plumbing import params  # also keeps Snakemake from importing it out of a temporary tree
 
 ROOT = Path(__file__).resolve().parent.parent
 TIMEOUT = 600
 """Seconds for one command; the longest, a page of the docs, takes two minutes or three."""
-NOT_CODE = {"__init__", "checkpoints", "cli", "errors", "params", "provenance"}
-"""Modules that no stage depends on: what they decide stands in the flags, or never in a result."""
 
 Values = dict[str, dict[str, Any]]
 
@@ -190,7 +188,7 @@ def code_of(stage: str, tree: Path = ROOT) -> set[str]:
             found = f"src/{module.replace('.', '/')}.py"
             if (tree / found).exists() and found not in seen:
                 waiting.append(found)
-    return {file for file in seen if Path(file).stem not in NOT_CODE}
+    return {file for file in seen if "plumbing" not in file}
 
 
 def imports(code: str) -> Iterator[str]:

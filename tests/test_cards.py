@@ -10,11 +10,11 @@ import pytest
 from scipy import stats
 
 import test_cli
-from aevb import provenance
-from aevb.cards import LICENCES, card
-from aevb.comparison import DATASETS
 from aevb.data import write_set
 from aevb.files import read_tensors
+from aevb.plumbing import provenance
+from aevb.report.cards import LICENCES, card
+from aevb.report.comparison import DATASETS
 
 NAMED = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
 METRICS = {
@@ -63,8 +63,8 @@ def test_the_card_is_that_of_the_model(folder):
 
 
 def test_the_card_says_what_is_no_log_likelihood(folder):
-    _, about = read_tensors(folder / "model", "model")
-    text = card(about, {**METRICS, "is_log_likelihood": 0})
+    _, metadata = read_tensors(folder / "model", "model")
+    text = card(metadata, {**METRICS, "is_log_likelihood": 0})
     assert "| ELBO | -96.50 ± 0.49 † |" in text
     assert "† Not a log-likelihood" in text
 

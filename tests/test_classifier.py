@@ -10,10 +10,9 @@ import torch
 
 from aevb import classifier
 from aevb.classifier import Network, accuracy, classes, features, read_classifier, write_classifier
-from aevb.data import observations
-from aevb.errors import InputError
-from aevb.files import write_tensors
-from aevb.params import Classifier
+from aevb.data import model_inputs
+from aevb.files import InputError, write_tensors
+from aevb.plumbing.params import Classifier
 
 SETTINGS = Classifier(epochs=10, batch_size=20)
 
@@ -50,14 +49,14 @@ def test_batches_are_moved_and_half_of_each_is_drawn_anew(small_sets, monkeypatc
     monkeypatch.setattr(
         Network, "forward", lambda self, x: (seen.append(x.clone()), forward(self, x))[1]
     )
-    told: list[int] = []
-    classifier.train(small_sets[0], Classifier(epochs=2, batch_size=50), told.append)
-    assert told == [50] * 12
+    callback: list[int] = []
+    classifier.train(small_sets[0], Classifier(epochs=2, batch_size=50), callback.append)
+    assert callback == [50] * 12
     gray = {
         row.tobytes(): (place, move)
         for move in product((-1, 0, 1), repeat=2)
         for place, row in enumerate(
-            np.roll(observations(small_sets[0], "gray").reshape(-1, 28, 28), move, (1, 2))
+            np.roll(model_inputs(small_sets[0], "none").reshape(-1, 28, 28), move, (1, 2))
         )
     }
     drawn = torch.cat([x[::2] for x in seen])
@@ -70,7 +69,7 @@ def test_batches_are_moved_and_half_of_each_is_drawn_anew(small_sets, monkeypatc
     assert {len(batch) for batch in moves} == {1}
     assert len(set.union(*moves)) > 4
     # As many ones as the gray levels say, within the noise of the choice of images.
-    mean = observations(small_sets[0], "gray").mean()
+    mean = model_inputs(small_sets[0], "none").mean()
     assert float(drawn.mean()) == pytest.approx(float(mean), rel=0.05)
     assert len({row.numpy().tobytes() for row in drawn}) == 300
 
@@ -91,7 +90,7 @@ def test_initial_weights_are_uniform_in_their_range():
 
 
 def test_features_are_what_the_classes_are_read_from(trained, small_sets, monkeypatch):
-    x = observations(small_sets[2], "gray")
+    x = model_inputs(small_sets[2], "none")
     found = features(trained, x)
     assert found.shape == (100, classifier.FEATURES)
     assert found.dtype == np.float32

@@ -18,8 +18,8 @@ from unittest import mock
 import pytest
 import torch
 
-from aevb import cli, params
-from aevb.errors import InputError
+from aevb.files import InputError
+from aevb.plumbing import cli, params
 from conftest import ROOT, write_raw
 
 STAGES: dict[str, tuple[type[params.Section], ...]] = {
@@ -33,10 +33,10 @@ STAGES: dict[str, tuple[type[params.Section], ...]] = {
     "latents": (params.Latents,),
     "traverse": (params.Traverse,),
     "classify": (params.Classifier,),
-    "fidelity": (params.Fidelity,),
-    "ladder": (params.Ladder,),
+    "fidelity": (params.SampleQuality,),
+    "ladder": (params.Iwae,),
     "ais": (params.Ais,),
-    "estimators": (params.Estimators,),
+    "estimators": (params.GradientVariance,),
 }
 EACH_STAGE = pytest.mark.parametrize("stage", STAGES)
 SETS = ("train", "validation", "test")

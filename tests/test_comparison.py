@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from aevb import comparison, tables
-from aevb.comparison import FIGURES, Run, principal_axes, pushed_apart
-from aevb.figures import mosaic, save_figure
+from aevb.report import comparison, tables
+from aevb.report.comparison import FIGURES, Run, principal_axes, pushed_apart
+from aevb.report.figures import mosaic, save_figure
 
 
 def row(latent_dim: int, seed: int, elbo: float, is_log_likelihood: int = 1) -> dict:
@@ -15,7 +15,7 @@ def row(latent_dim: int, seed: int, elbo: float, is_log_likelihood: int = 1) -> 
     return {
         "latent_dim": latent_dim,
         "seed": seed,
-        "treatment": "dynamic",
+        "binarisation": "dynamic",
         "likelihood": "bernoulli",
         "is_log_likelihood": is_log_likelihood,
         "iwae_k": 50,
@@ -155,7 +155,7 @@ def test_a_mosaic_shows_every_image_once_ink_black():
     assert picture.sum() == picture.size - 1
 
 
-def a_run(latent_dim: int, seed: int, epochs: int, validated: bool, treatment: str) -> Run:
+def a_run(latent_dim: int, seed: int, epochs: int, validated: bool, binarisation: str) -> Run:
     """A run with arbitrary numbers in the shapes of real ones."""
     random = np.random.default_rng(seed)
     history = pd.DataFrame({"epoch": np.arange(1.0, epochs + 1), "learning_rate": 0.1})
@@ -176,17 +176,23 @@ def a_run(latent_dim: int, seed: int, epochs: int, validated: bool, treatment: s
         },
         {"means": images, "draws": images},
         {"originals": images, "inputs": images, "reconstructions": images},
-        {"data": {"name": "kmnist"}, "treatment": treatment, "likelihood": "continuous_bernoulli"},
+        {
+            "data": {"name": "kmnist"},
+            "binarisation": binarisation,
+            "likelihood": "continuous_bernoulli",
+        },
     )
 
 
 @pytest.mark.parametrize("name", FIGURES)
 @pytest.mark.parametrize(
-    ("dims", "seeds", "epochs", "validated", "treatment"),
-    [([1], [0], 1, False, "gray"), ([2, 3, 20], [4, 5], 3, True, "fixed")],
+    ("dims", "seeds", "epochs", "validated", "binarisation"),
+    [([1], [0], 1, False, "none"), ([2, 3, 20], [4, 5], 3, True, "static")],
 )
-def test_figures_of_few_and_of_many_runs(name, dims, seeds, epochs, validated, treatment, tmp_path):
-    runs = [a_run(k, seed, epochs, validated, treatment) for k in dims for seed in seeds]
+def test_figures_of_few_and_of_many_runs(
+    name, dims, seeds, epochs, validated, binarisation, tmp_path
+):
+    runs = [a_run(k, seed, epochs, validated, binarisation) for k in dims for seed in seeds]
     for path in (tmp_path / "a.png", tmp_path / "b.png"):
         save_figure(path, FIGURES[name](runs))
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
@@ -198,7 +204,7 @@ def test_figures_of_few_and_of_many_runs(name, dims, seeds, epochs, validated, t
 
 
 def test_titles_say_what_is_no_log_likelihood():
-    run = a_run(1, 0, 1, True, "gray")
+    run = a_run(1, 0, 1, True, "none")
     assert "†" not in comparison.setting([run])
     run.metrics["is_log_likelihood"] = 0
     assert "† no log-likelihood" in comparison.setting([run])

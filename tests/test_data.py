@@ -16,14 +16,13 @@ from aevb.data import (
     ImageSet,
     check_pair,
     fixed_draw,
-    observations,
+    model_inputs,
     parse_idx,
     read_raw,
     read_set,
     write_set,
 )
-from aevb.errors import InputError
-from aevb.files import write_tensors
+from aevb.files import InputError, write_tensors
 from conftest import ROOT, as_idx, first_images
 
 SPLIT = SimpleNamespace(**runpy.run_path(str(ROOT / "src" / "split.py")))
@@ -149,14 +148,14 @@ def test_the_fixed_draw_is_of_its_set_and_seed():
 
 def test_observations_of_each_treatment(small_sets):
     train, validation, _ = small_sets
-    gray = observations(validation, "gray")
+    gray = model_inputs(validation, "none")
     assert (gray.shape, gray.dtype) == ((100, 784), np.float32)
     np.testing.assert_array_equal(gray, validation.images.reshape(100, 784) / np.float32(255))
-    for treatment in ("dynamic", "fixed"):
-        binary = observations(validation, treatment)
+    for binarisation in ("dynamic", "static"):
+        binary = model_inputs(validation, binarisation)
         assert (binary.shape, binary.dtype) == ((100, 784), np.float32)
         np.testing.assert_array_equal(binary, validation.binary.reshape(100, 784))
-        refused(observations, train, treatment)
+        refused(model_inputs, train, binarisation)
 
 
 # The split.
@@ -182,7 +181,7 @@ def test_the_split_is_disjoint_complete_and_points_to_the_originals(raw_subset, 
         np.testing.assert_array_equal(images.labels, labels[images.index])
         assert (np.diff(images.index) > 0).all()
         assert images.index.dtype == np.int64
-        assert images.about == {"name": "mnist", "seed": 0}
+        assert images.metadata == {"name": "mnist", "seed": 0}
     # Held out at random: from all over the file, not its head or tail.
     assert stats.kstest(validation.index, stats.uniform(0, 600).cdf).pvalue > 1e-3
     assert train.binary is None
@@ -240,7 +239,7 @@ def test_sets_come_back(small_sets, tmp_path):
     for images in small_sets:
         write_set(tmp_path / "set", images)
         again = read_set(tmp_path / "set")
-        assert again.about == images.about
+        assert again.metadata == images.metadata
         for name in ("images", "labels", "index", "binary"):
             expected = getattr(images, name)
             if expected is None:

@@ -26,7 +26,7 @@ from snakemake.cli import get_argument_parser
 from snakemake.settings.types import Quietness
 
 import graph
-from aevb import params, studies
+from aevb.plumbing import params, studies
 from graph import ROOT
 
 PAGES = {

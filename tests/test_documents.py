@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import test_cli
-from aevb.documents import filled, moved, page, shown
-from aevb.errors import InputError
+from aevb.files import InputError
+from aevb.report.documents import filled, moved, page, shown
 
 DOCUMENT = """# A title
 

@@ -21,8 +21,8 @@ import requests
 
 from aevb import sources
 from aevb.data import read_raw
-from aevb.errors import InputError
-from aevb.params import Data
+from aevb.files import InputError
+from aevb.plumbing.params import Data
 from servers import Answer, Server, drip, raw, redirect, reset, send, serving, stall
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -131,9 +131,9 @@ def test_the_bundled_copy_is_mnist(tmp_path):
         content = (output / name).read_bytes()
         assert (len(content), sha256(content)) == (size, digest)
     digests = {name: digest for name, (_, digest) in OFFICIAL.items()}
-    told = {"name": "mnist", "sha256": digests}
+    callback = {"name": "mnist", "sha256": digests}
     assert (output / "dataset.json").read_text() == json.dumps(
-        told, indent=2, sort_keys=True
+        callback, indent=2, sort_keys=True
     ) + "\n"
     assert written(output) == {*OFFICIAL, "dataset.json"}
     images, labels = read_raw(output, "train")
@@ -195,7 +195,7 @@ def test_what_torchvision_publishes():
     assert PUBLISHED("kmnist")[1][LAST] == "7320c461ea6c1c855c0b718fb2a4b134"
 
 
-def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+def callback(caplog: pytest.LogCaptureFixture) -> list[str]:
     """The warnings of the pipeline."""
     return [
         record.getMessage()
@@ -273,7 +273,7 @@ def test_a_bad_source_is_told_and_the_next_one_used(
     mirror = fill(tmp_path / "mirror", small)
     sources.download(data(small, mirror=str(mirror)), NOWHERE, output)
     assert {name: (output / name).read_bytes() for name in small} == small
-    warnings = told(caplog)
+    warnings = callback(caplog)
     assert len(warnings) == 1
     assert f"{server.url}/{FIRST}.gz" in warnings[0]
     assert reason in warnings[0]
@@ -298,7 +298,7 @@ def test_a_passing_failure_is_tried_again(tmp_path, small, server, caplog, first
     sources.download(data(small, mirror=server.url), NOWHERE, tmp_path)
     assert time.monotonic() - begin < 3
     assert server.seen.count(f"/{FIRST}.gz") == 2
-    assert told(caplog) == []
+    assert callback(caplog) == []
 
 
 def test_tries_are_three(tmp_path, small, server):

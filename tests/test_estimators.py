@@ -13,12 +13,11 @@ import torch
 from scipy import stats
 
 from aevb.bounds import reparameterise
-from aevb.data import observations, write_set
-from aevb.errors import InputError
+from aevb.data import model_inputs, write_set
 from aevb.estimators import ESTIMATORS, gradients, ratio_with_error, summarise
-from aevb.files import read_json, read_tensors
+from aevb.files import InputError, read_json, read_tensors
 from aevb.model import VAE, write_model
-from aevb.noise import generator
+from aevb.rng import generator
 from linear_gaussian import D, K, LinearGaussian, S, model
 from test_cli import run
 
@@ -154,7 +153,7 @@ def test_images_and_seeds_have_noise_of_their_own():
 def test_for_a_vae_it_is_the_definition(vae, small_sets):
     """Draw by draw, by backpropagation to mu and through log q, b left out one by one."""
     samples = 7
-    x = torch.from_numpy(observations(small_sets[2], "dynamic")[:3])
+    x = torch.from_numpy(model_inputs(small_sets[2], "dynamic")[:3])
     mu, log_var = (tensor.detach().requires_grad_() for tensor in vae.encode(x))
     random = generator("estimators", 5, 0)
     eps = torch.from_numpy(random.standard_normal((samples, 100, 2), np.float32))[:, :3]
@@ -222,7 +221,7 @@ def test_a_decoder_that_ignores_z_is_one_line():
 
 
 def test_the_stage_writes_the_same_bytes_again(tmp_path: Path, vae: VAE, small_sets, monkeypatch):
-    write_model(tmp_path / "model", vae, {"seed": 0, "treatment": "dynamic"})
+    write_model(tmp_path / "model", vae, {"seed": 0, "binarisation": "dynamic"})
     write_set(tmp_path / "test", small_sets[2])
     monkeypatch.chdir(tmp_path)
     for name in ("one", "two"):

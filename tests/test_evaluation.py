@@ -181,6 +181,6 @@ def test_means_are_over_images_and_not_over_batches():
 
 
 def test_progress_is_told_image_by_image():
-    told: list[int] = []
-    evaluate(model(), model().draw(250), 1, 0, told.append)
-    assert sum(told) == 250
+    callback: list[int] = []
+    evaluate(model(), model().draw(250), 1, 0, callback.append)
+    assert sum(callback) == 250

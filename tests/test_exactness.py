@@ -17,7 +17,7 @@ from torch.nn.functional import softplus
 
 from aevb import ais, hmc
 from aevb.bounds import iwae_bound
-from aevb.data import observations, write_set
+from aevb.data import model_inputs, write_set
 from aevb.evaluation import evaluate
 from aevb.files import read_json, read_tensors
 from aevb.ladder import Rung, ladder, rungs, summarise
@@ -308,9 +308,9 @@ def test_steps_are_tuned_to_the_acceptance():
 
 
 def test_progress_is_told_step_by_step():
-    exact, told = model(), []
-    ais.log_weights(exact, exact.draw(60), plan(4, exact), 1, 0, told=told.append)
-    assert sum(told) == 60 * 4
+    exact, callback = model(), []
+    ais.log_weights(exact, exact.draw(60), plan(4, exact), 1, 0, callback=callback.append)
+    assert sum(callback) == 60 * 4
 
 
 # The stages, on a VAE with two latent dimensions, whose log p(x) a grid gives.
@@ -342,7 +342,7 @@ def by_quadrature(net: VAE, x: NDArray[np.float32]) -> NDArray[np.float64]:
 def folder(tmp_path: Path, vae: VAE, small_sets, monkeypatch) -> Path:
     """An empty folder, the present one, with a model and test images in a folder beside it."""
     inputs = tmp_path / "inputs"
-    write_model(inputs / "model", vae, {"seed": 0, "treatment": "dynamic"})
+    write_model(inputs / "model", vae, {"seed": 0, "binarisation": "dynamic"})
     write_set(inputs / "test", small_sets[2])
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
@@ -367,7 +367,7 @@ def made(stage: str, folder: Path, *words: object) -> tuple[dict, dict]:
 
 def test_the_ladder_of_a_vae_nears_log_px(folder, vae, small_sets):
     metrics, terms = made("ladder", folder, "--images", 20, "--samples", 1500)
-    log_px = by_quadrature(vae, observations(small_sets[2], "dynamic")[:20])
+    log_px = by_quadrature(vae, model_inputs(small_sets[2], "dynamic")[:20])
     below = log_px[:, None] - terms["iwae_bound"]
     assert z_score(below[:, 1]) > 4
     assert below[:, 0].mean() > 1
@@ -380,7 +380,7 @@ def test_the_ladder_of_a_vae_nears_log_px(folder, vae, small_sets):
 def test_annealing_of_a_vae_meets_log_px(folder, vae, small_sets):
     words = ("--images", 20, "--chains", 2, "--temperatures", 150, "--leapfrog", 2, "--iwae_k", 9)
     metrics, terms = made("ais", folder, *words)
-    x = observations(small_sets[2], "dynamic")[:20]
+    x = model_inputs(small_sets[2], "dynamic")[:20]
     log_px = by_quadrature(vae, x)
     assert log_px.mean() - metrics["elbo"] > 5
     assert -0.1 < (log_px - terms["log_px"]).mean() < 0.6

@@ -30,10 +30,9 @@ import torch
 
 import test_cli
 import test_resume
-from aevb.checkpoints import exclusive
 from aevb.data import RAW_FILES
-from aevb.errors import InputError
-from aevb.files import read_tensors, write_tensors
+from aevb.files import InputError, read_tensors, write_tensors
+from aevb.plumbing.checkpoints import exclusive
 from conftest import ROOT, write_raw
 from graph import TIMEOUT, run
 from test_cli import INPUTS, OUTPUTS, Outcome, the_error
@@ -455,13 +454,15 @@ def test_a_torn_model_is_made_again(engine, prepared, by_engine, tmp_path):
 # Bad models and sets.
 
 
-def edited(kind: str, arrays: dict[str, Any] | None = None, **about: Any) -> Callable[[Path], None]:
+def edited(
+    kind: str, arrays: dict[str, Any] | None = None, **metadata: Any
+) -> Callable[[Path], None]:
     """Write a file again with other arrays or metadata; None leaves one out."""
 
     def act(path: Path) -> None:
-        old, told = read_tensors(path, kind)
+        old, callback = read_tensors(path, kind)
         merged = {k: v for k, v in {**old, **(arrays or {})}.items() if v is not None}
-        described = {k: v for k, v in {**told, **about}.items() if v is not None}
+        described = {k: v for k, v in {**callback, **metadata}.items() if v is not None}
         write_tensors(path, kind, merged, described)
 
     return act
@@ -471,10 +472,10 @@ def with_value(value: float) -> Callable[[Path], None]:
     """Put a value into the last weight of a model."""
 
     def act(path: Path) -> None:
-        arrays, about = read_tensors(path, "model")
+        arrays, metadata = read_tensors(path, "model")
         last = {name: array.copy() for name, array in arrays.items()}
         last["decoder.output.weight"].flat[-1] = value
-        write_tensors(path, "model", last, about)
+        write_tensors(path, "model", last, metadata)
 
     return act
 
@@ -500,8 +501,8 @@ BAD_MODELS = {
     "a list for a likelihood": edited("model", likelihood=["bernoulli"]),
     "another likelihood": edited("model", likelihood="gaussian"),
     "no likelihood": edited("model", likelihood=None),
-    "unknown treatment": edited("model", treatment="colour"),
-    "no treatment": edited("model", treatment=None),
+    "unknown binarisation": edited("model", binarisation="colour"),
+    "no binarisation": edited("model", binarisation=None),
     "no seed": edited("model", seed=None),
     "a weight missing": edited("model", {"encoder.output.bias": None}),
     "a weight too many": edited("model", {"encoder.more.bias": np.zeros(2, np.float32)}),
@@ -570,18 +571,18 @@ def test_a_bad_training_set_is_refused(name, how, damaged, tmp_path):
 
 def first(count: int, path: Path) -> None:
     """Leave the first images of a set."""
-    arrays, about = read_tensors(path, "split")
-    write_tensors(path, "split", {name: array[:count] for name, array in arrays.items()}, about)
+    arrays, metadata = read_tensors(path, "split")
+    write_tensors(path, "split", {name: array[:count] for name, array in arrays.items()}, metadata)
 
 
-@pytest.mark.parametrize("treatment", ["dynamic", "fixed", "gray"])
+@pytest.mark.parametrize("binarisation", ["dynamic", "static", "none"])
 @pytest.mark.parametrize("sizes", [(0, 100), (0, 0), (1, 100), (1, 0), (1, 1), (50, 1), (50, 0)])
-def test_a_training_of_few_images(sizes, treatment, damaged, tmp_path):
+def test_a_training_of_few_images(sizes, binarisation, damaged, tmp_path):
     """Fewer than a batch, one, none."""
     for name, size in zip(("train", "validation"), sizes, strict=True):
         first(size, damaged / "split" / name)
     output = tmp_path / "output"
-    outcome = run_stage("train", damaged, output, "--treatment", treatment)
+    outcome = run_stage("train", damaged, output, "--binarisation", binarisation)
     if sizes[0]:
         assert outcome.code == 0, outcome.error
         assert {path.name for path in output.iterdir()} >= {"model"}

@@ -11,8 +11,8 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from aevb.errors import InputError
 from aevb.files import (
+    InputError,
     atomic,
     read_bytes,
     read_csv,
@@ -136,8 +136,8 @@ def test_csv_keeps_eight_digits_and_nan(tmp_path):
 def test_tensors_come_back(tmp_path):
     path = tmp_path / "file.safetensors"
     write_tensors(path, "model", ARRAYS, ABOUT)
-    arrays, about = read_tensors(path, "model")
-    assert about == ABOUT
+    arrays, metadata = read_tensors(path, "model")
+    assert metadata == ABOUT
     assert arrays.keys() == ARRAYS.keys()
     for name, array in ARRAYS.items():
         assert arrays[name].dtype == array.dtype
@@ -179,10 +179,10 @@ def test_tensors_say_all_in_one_metadata_key(tmp_path):
     content = path.read_bytes()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     assert list(header["__metadata__"]) == ["aevb"]
-    about = json.loads(header["__metadata__"]["aevb"])
-    assert len(about.pop("sha256")) == 64
-    assert about == {**ABOUT, "kind": "model", "format": 2}
-    assert list(about) == sorted(about)
+    metadata = json.loads(header["__metadata__"]["aevb"])
+    assert len(metadata.pop("sha256")) == 64
+    assert metadata == {**ABOUT, "kind": "model", "format": 2}
+    assert list(metadata) == sorted(metadata)
 
 
 def tensor_file(path: Path, metadata: object) -> Path:
@@ -248,12 +248,12 @@ def test_a_flipped_bit_is_refused_wherever_it_is(tmp_path):
         damaged[bit // 8] ^= 1 << bit % 8
         path.write_bytes(damaged)
         try:
-            arrays, about = read_tensors(path, "model")
+            arrays, metadata = read_tensors(path, "model")
         except InputError:
             refused(read_tensors, path, "model")
         else:
             harmless.append(bit)
-            assert about == ABOUT
+            assert metadata == ABOUT
             assert all(array.tobytes() == ARRAYS[name].tobytes() for name, array in arrays.items())
     assert len(harmless) < 8
 

@@ -16,7 +16,7 @@ from dvc.repo import Repo
 from snakemake.exceptions import WorkflowError
 
 import graph
-from aevb.params import Params
+from aevb.plumbing.params import Params
 from graph import Graph, Values, changed, run, stage
 
 DEFAULTS: Values = Params().model_dump()
@@ -29,13 +29,13 @@ STAGES = ["download", "split", *PER_RUN, "compare"]
 # What runs again when a value of a section changes, of the stages that run only when they are asked
 # for, by Snakemake alone.
 OPTIONAL = {
-    "ladder": {"ladder", "summarise"},
+    "iwae": {"ladder", "summarise"},
     "ais": {"ais", "summarise"},
-    "estimators": {"estimators", "summarise"},
+    "gradient_variance": {"estimators", "summarise"},
     "latents": {"latents", "summarise"},
     "traverse": {"traverse"},
     "classifier": {"classify", "fidelity", "summarise"},
-    "fidelity": {"fidelity", "summarise"},
+    "sample_quality": {"fidelity", "summarise"},
 }
 
 # The same for the stages that run by default. A value added to a list of `runs` runs the stages of

@@ -22,9 +22,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from snakemake.common.configfile import load_configfile
 
-from aevb import cli, params, reference, sources
-from aevb.errors import InputError
-from aevb.params import Params, Section, flags
+from aevb import sources
+from aevb.files import InputError
+from aevb.plumbing import cli, params, reference
+from aevb.plumbing.params import Params, Section, flags
 from graph import copy_tree, run
 from test_cli import STAGES, captured, command
 from test_params import FIELDS, SECTIONS, fields, one
@@ -152,9 +153,9 @@ def read(stage: str, *given: str) -> dict[type[Section], Section]:
         case 0:
             assert found or "--help" in given
         case 1:
-            (form, *told), _ = said.call_args
-            assert (form % tuple(told)).startswith(f"{stage}: error: --")
-            assert (form % tuple(told)).isprintable()
+            (form, *callback), _ = said.call_args
+            assert (form % tuple(callback)).startswith(f"{stage}: error: --")
+            assert (form % tuple(callback)).isprintable()
             assert not found
         case 2:
             assert len(outcome.error.splitlines()) == 1, outcome.error
@@ -211,17 +212,17 @@ def test_a_hostile_word_is_refused_or_arrives_literally(place, word):
     section, key = place
     value = [word] * 4 if key == "sha256" else word
     values = {**DEFAULTS, section: {**DEFAULTS[section], key: value}}
-    told = refusal(params.check, values)
+    callback = refusal(params.check, values)
     stage = STAGE_OF[SECTIONS[section]]
     given = [] if "\0" in word else shlex.split(flags({key: value}))
-    if told is None:
+    if callback is None:
         assert to_str({key: value}) == flags({key: value})
         found = read(stage, *FILES[stage], *given)[SECTIONS[section]]
         assert found.model_dump()[key] == value
         assert word.isprintable()
         assert not set(word) & set(" ;$`'\"\\(){}|&<>*?!#[]")
         return
-    assert f"{section}.{key}" in told
+    assert f"{section}.{key}" in callback
     # By hand, or by a plain `dvc repro`, it comes to the stage, which then refuses it, unless it
     # passes for a flag: only `make check` sees that.
     if given and not (key == "sha256" and word.startswith("-")):

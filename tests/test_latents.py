@@ -12,9 +12,8 @@ from scipy.integrate import quad
 from sklearn.metrics import accuracy_score
 from threadpoolctl import threadpool_limits
 
-from aevb.data import ImageSet, fixed_draw, observations, write_set
-from aevb.errors import InputError
-from aevb.files import read_tensors
+from aevb.data import ImageSet, fixed_draw, model_inputs, write_set
+from aevb.files import InputError, read_tensors
 from aevb.latents import (
     active_units,
     information,
@@ -229,15 +228,15 @@ def test_one_image_has_no_standard_error():
         summarise({"kl": np.zeros(1)}, {}, np.zeros(1, np.uint8))
 
 
-@pytest.mark.parametrize("treatment", ["dynamic", "fixed", "gray"])
-def test_training_images_are_treated_as_the_others_are(small_sets, treatment):
+@pytest.mark.parametrize("binarisation", ["dynamic", "static", "none"])
+def test_training_images_are_treated_as_the_others_are(small_sets, binarisation):
     train, _, test = small_sets
-    x = training_observations(train, treatment)
+    x = training_observations(train, binarisation)
     assert (x.dtype, x.shape) == (np.float32, (len(train), 784))
     drawn = fixed_draw(train.images, "train", 0).reshape(-1, 784)
     gray = train.images.reshape(-1, 784) / np.float32(255)
-    np.testing.assert_array_equal(x, gray if treatment == "gray" else drawn)
-    assert set(np.unique(x)) >= set(np.unique(observations(test, treatment))[[0, -1]])
+    np.testing.assert_array_equal(x, gray if binarisation == "none" else drawn)
+    assert set(np.unique(x)) >= set(np.unique(model_inputs(test, binarisation))[[0, -1]])
 
 
 def write_inputs(folder: Path, sets: tuple[ImageSet, ...], latent_dim: int = 3) -> None:
@@ -246,7 +245,7 @@ def write_inputs(folder: Path, sets: tuple[ImageSet, ...], latent_dim: int = 3) 
     write_set(folder / "test", sets[2])
     model = VAE(latent_dim, 8, "bernoulli")
     model.initialise(torch.Generator().manual_seed(1), torch.full((784,), 0.1))
-    write_model(folder / "model", model, {"seed": 4, "treatment": "dynamic"})
+    write_model(folder / "model", model, {"seed": 4, "binarisation": "dynamic"})
 
 
 def test_the_stage_writes_the_same_bytes_with_any_number_of_threads(
@@ -266,8 +265,8 @@ def test_the_stage_writes_the_same_bytes_with_any_number_of_threads(
     torch.set_num_threads(1)
     assert written[0] == written[1]
     metrics = json.loads(written[0][0])
-    arrays, about = read_tensors(tmp_path / "1/l/a", "latents")
-    assert about["seed"] == 4
+    arrays, metadata = read_tensors(tmp_path / "1/l/a", "latents")
+    assert metadata["seed"] == 4
     assert metrics["images"] == 100
     both = metrics["mutual_information"] + metrics["marginal_kl"] + metrics["kl_residual"]
     assert metrics["kl"] == pytest.approx(both, abs=1e-5)

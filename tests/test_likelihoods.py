@@ -279,13 +279,13 @@ def test_everything_is_finite_at_extreme_outputs(name, dtype):
 
 
 @pytest.mark.parametrize(
-    ("likelihood", "treatments"),
+    ("likelihood", "binarisations"),
     [
-        ("bernoulli", {"dynamic", "fixed"}),
-        ("continuous_bernoulli", {"gray"}),
-        ("gaussian", {"gray"}),
+        ("bernoulli", {"dynamic", "static"}),
+        ("continuous_bernoulli", {"none"}),
+        ("gaussian", {"none"}),
     ],
 )
-def test_which_numbers_are_log_likelihoods(likelihood, treatments):
-    found = {name for name in ("dynamic", "fixed", "gray") if is_likelihood(likelihood, name)}
-    assert found == treatments
+def test_which_numbers_are_log_likelihoods(likelihood, binarisations):
+    found = {name for name in ("dynamic", "static", "none") if is_likelihood(likelihood, name)}
+    assert found == binarisations

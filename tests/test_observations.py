@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from aevb import survey, tables
-from aevb.comparison import Run, per_image
-from aevb.observations import listed, observations
+from aevb.report import survey, tables
+from aevb.report.comparison import Run, per_image
+from aevb.report.discussion import listed, observations
 
 N = 400
 
@@ -40,7 +40,7 @@ def a_run(latent_dim: int, seed: int, gain: float, price: float, likelihood: int
         {"originals": np.zeros((4, 784)), "reconstructions": pixels / 2},
         {
             "data": {"name": "mnist"},
-            "treatment": "dynamic",
+            "binarisation": "dynamic",
             "likelihood": "bernoulli",
             "best_epoch": 2,
         },

@@ -16,8 +16,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aevb import cli, params, reference
-from aevb.params import Params, Section, flags
+from aevb.plumbing import cli, params, reference
+from aevb.plumbing.params import Params, Section, flags
 from test_cli import run, the_error
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -457,7 +457,7 @@ def test_the_definition_is_light():
 import sys
 for name in ("torch", "numpy", "tqdm", "safetensors"):
     sys.modules[name] = None
-from aevb import params, studies
+from aevb.plumbing import params, studies
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     subprocess.run([sys.executable, "-c", program], env=environment, check=True)

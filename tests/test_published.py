@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from aevb.documents import shown
+from aevb.report.documents import shown
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

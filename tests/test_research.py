@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from aevb.figures import save_figure
+from aevb.report.figures import save_figure
 from aevb.research import (
     ALL,
     SENTENCES,

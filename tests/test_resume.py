@@ -30,11 +30,10 @@ from safetensors import safe_open
 
 import aevb
 import test_cli
-from aevb.checkpoints import Checkpoint
 from aevb.data import write_set
-from aevb.errors import InputError
-from aevb.files import read_tensors, write_tensors
-from aevb.params import Model, Train
+from aevb.files import InputError, read_tensors, write_tensors
+from aevb.plumbing.checkpoints import Checkpoint
+from aevb.plumbing.params import Model, Train
 from aevb.training import Training
 from graph import ROOT, TIMEOUT, changed, code_of, read_values, run, write_values
 from test_cli import Outcome, captured, the_error
@@ -153,10 +152,10 @@ def position(checkpoints: Path, steps: int = STEPS) -> int:
     for path in checkpoints.glob("[!.]*.safetensors"):
         try:
             with safe_open(path, framework="numpy") as file:
-                about = json.loads(file.metadata()["aevb"])
+                metadata = json.loads(file.metadata()["aevb"])
         except FileNotFoundError:  # removed just now
             return 0
-        return int(about["epoch"] * steps + about["step"])
+        return int(metadata["epoch"] * steps + metadata["step"])
     return 0
 
 
@@ -446,11 +445,11 @@ def stopped(sets, tmp_path) -> Path:
     return tmp_path / "output"
 
 
-def rewrite(path: Path, arrays: dict[str, Any] | None = None, **about: Any) -> None:
+def rewrite(path: Path, arrays: dict[str, Any] | None = None, **metadata: Any) -> None:
     """Write a checkpoint again with other arrays or metadata; None leaves one out."""
-    old, told = read_tensors(path, "checkpoint")
+    old, callback = read_tensors(path, "checkpoint")
     merged = {k: v for k, v in {**old, **(arrays or {})}.items() if v is not None}
-    described = {k: v for k, v in {**told, **about}.items() if v is not None}
+    described = {k: v for k, v in {**callback, **metadata}.items() if v is not None}
     write_tensors(path, "checkpoint", merged, described)
 
 
@@ -471,9 +470,9 @@ def with_arrays(**arrays: Any) -> Callable[[Path], None]:
     return lambda path: rewrite(path, arrays)
 
 
-def with_state(**about: Any) -> Callable[[Path], None]:
+def with_state(**metadata: Any) -> Callable[[Path], None]:
     """Give a checkpoint another state."""
-    return lambda path: rewrite(path, **about)
+    return lambda path: rewrite(path, **metadata)
 
 
 def flipped(path: Path, bit: int) -> None:
@@ -634,7 +633,7 @@ def key(sets: Path, *more: str, script: Path = ROOT / "src" / "train.py") -> str
 
 def test_every_parameter_is_in_the_key(sets):
     other = {
-        "likelihood": "gaussian", "hidden": "17", "treatment": "gray", "learning_rate": "0.004",
+        "likelihood": "gaussian", "hidden": "17", "binarisation": "none", "learning_rate": "0.004",
         "optimiser": "adagrad",
         "decay": "0.25", "batch_size": "11", "mc_samples": "2", "max_epochs": "41",
         "patience": "1001", "threads": "2", "latent_dim": "3", "seed": "1",
@@ -663,10 +662,10 @@ def test_what_changes_no_byte_is_not_in_the_key(sets, tmp_path):
 @pytest.mark.parametrize("array", ["images", "labels"])
 def test_the_images_are_in_the_key(sets, tmp_path, name, array):
     changed = shutil.copytree(sets, tmp_path / "sets")
-    arrays, about = read_tensors(changed / name, "split")
+    arrays, metadata = read_tensors(changed / name, "split")
     arrays[array].setflags(write=True)
     arrays[array].flat[-1] ^= 1
-    write_tensors(changed / name, "split", arrays, about)
+    write_tensors(changed / name, "split", arrays, metadata)
     assert key(changed) != key(sets)
 
 

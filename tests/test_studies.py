@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from aevb.params import Params
-from aevb.studies import read_studies, read_study
+from aevb.plumbing.params import Params
+from aevb.plumbing.studies import read_studies, read_study
 
 BASE = Params().model_dump()
 ROOT = Path(__file__).resolve().parent.parent

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from aevb import survey, tables
-from aevb.figures import save_figure
+from aevb.report import survey, tables
+from aevb.report.figures import save_figure
 from test_comparison import a_run, row
 
 
@@ -12,9 +12,9 @@ def variants(names: list[str], dims: list[int], seeds: list[int]) -> dict:
     """Runs with arbitrary numbers; each variant has trained on other numbers of images."""
     result = {}
     for place, name in enumerate(names):
-        runs = [a_run(k, seed, 2 + place, True, "gray") for k in dims for seed in seeds]
+        runs = [a_run(k, seed, 2 + place, True, "none") for k in dims for seed in seeds]
         for run in runs:
-            run.about["train_images"] = 100 * (place + 1)
+            run.metadata["train_images"] = 100 * (place + 1)
         result[name] = runs
     return result
 

@@ -17,19 +17,19 @@ from torch import Tensor, distributions
 
 from aevb import gradients
 from aevb.bounds import bound_terms, elbo
-from aevb.checkpoints import Checkpoint, Interrupted
-from aevb.data import ImageSet, fixed_draw, observations
-from aevb.errors import InputError
+from aevb.data import ImageSet, fixed_draw, model_inputs
+from aevb.files import InputError
 from aevb.gradients import LossGradient
 from aevb.likelihoods import LIKELIHOODS
 from aevb.model import VAE
-from aevb.params import Train
+from aevb.plumbing.checkpoints import Checkpoint, Interrupted
+from aevb.plumbing.params import Train
 from aevb.training import HISTORY, Training, learning_rate
 
 torch.set_num_threads(1)
 
 Sets = tuple[ImageSet, ImageSet, ImageSet]
-TREATMENTS = ("dynamic", "fixed", "gray")
+BINARISATIONS = ("dynamic", "static", "none")
 
 
 def cut(images: ImageSet, count: int) -> ImageSet:
@@ -119,17 +119,17 @@ def reference_terms(w: dict[str, Tensor], x: Tensor, eps: Tensor, likelihood: st
 
 
 @pytest.mark.parametrize(
-    ("optimiser", "likelihood", "treatment", "mc_samples"),
+    ("optimiser", "likelihood", "binarisation", "mc_samples"),
     [
         ("adam", "bernoulli", "dynamic", 1),
-        ("adam", "bernoulli", "fixed", 3),
-        ("adam", "continuous_bernoulli", "gray", 1),
-        ("adam", "gaussian", "gray", 2),
+        ("adam", "bernoulli", "static", 3),
+        ("adam", "continuous_bernoulli", "none", 1),
+        ("adam", "gaussian", "none", 2),
         ("adagrad", "bernoulli", "dynamic", 1),
     ],
 )
 def test_steps_are_the_optimisers_on_the_elbo(
-    small_sets, optimiser, likelihood, treatment, mc_samples
+    small_sets, optimiser, likelihood, binarisation, mc_samples
 ):
     """Two epochs of three steps, the last one of a smaller batch, repeated in float64."""
     run = training(
@@ -137,7 +137,7 @@ def test_steps_are_the_optimisers_on_the_elbo(
         (60, 0),
         optimiser=optimiser,
         likelihood=likelihood,
-        treatment=treatment,
+        binarisation=binarisation,
         mc_samples=mc_samples,
         decay=0.5,
     )
@@ -189,7 +189,7 @@ def test_gradients_match_finite_differences(small_sets, likelihood):
     """The slope of the bound along a random direction in each weight, differences in float64."""
     vae = VAE(2, 8, likelihood)
     vae.initialise(torch.Generator().manual_seed(0), torch.rand(784))
-    x = torch.from_numpy(observations(cut(small_sets[1], 6), "gray"))
+    x = torch.from_numpy(model_inputs(cut(small_sets[1], 6), "none"))
     eps = torch.randn((3, 6, 2), generator=torch.Generator().manual_seed(1))
     elbo(bound_terms(vae, x, eps)).mean().backward()
     start = {name: value.double() for name, value in vae.state_dict().items()}
@@ -385,18 +385,18 @@ def test_the_elbo_rises(small_sets):
     assert curve["epoch"].tolist() == [1, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.parametrize(("likelihood", "treatment"), list(product(LIKELIHOODS, TREATMENTS)))
-def test_every_likelihood_trains_on_every_treatment(small_sets, likelihood, treatment):
-    run = training(small_sets, likelihood=likelihood, treatment=treatment, mc_samples=2)
+@pytest.mark.parametrize(("likelihood", "binarisation"), list(product(LIKELIHOODS, BINARISATIONS)))
+def test_every_likelihood_trains_on_every_treatment(small_sets, likelihood, binarisation):
+    run = training(small_sets, likelihood=likelihood, binarisation=binarisation, mc_samples=2)
     run.run()
     assert np.isfinite(run.state.history).all()
     assert all(value.isfinite().all() for value in run.model.state_dict().values())
     assert all(value.dtype == torch.float32 for value in run.model.state_dict().values())
 
 
-@pytest.mark.parametrize("treatment", TREATMENTS)
-def test_the_seed_decides_the_bytes(small_sets, treatment):
-    runs = [training(small_sets, seed=seed, treatment=treatment) for seed in (3, 3, 4)]
+@pytest.mark.parametrize("binarisation", BINARISATIONS)
+def test_the_seed_decides_the_bytes(small_sets, binarisation):
+    runs = [training(small_sets, seed=seed, binarisation=binarisation) for seed in (3, 3, 4)]
     starts = [weights(run) for run in runs]
     assert starts[0] == starts[1] != starts[2]
     for run in runs:
@@ -406,7 +406,7 @@ def test_the_seed_decides_the_bytes(small_sets, treatment):
 
 
 def test_every_epoch_shows_each_image_once_in_a_new_order(small_sets):
-    run = training(small_sets, treatment="gray", max_epochs=3)
+    run = training(small_sets, binarisation="none", max_epochs=3)
     batches: list[Tensor] = []
     before_each_update(run, batches.append)
     run.run()
@@ -429,13 +429,13 @@ def overfitted(small_sets) -> tuple[Training, list[dict[str, bytes]]]:
     """A run whose validation ELBO falls again, without patience, and the weights of each epoch."""
     run = overfitting(small_sets, patience=1000)
     after: list[dict[str, bytes]] = []
-    run.run(told=lambda _: after.append(weights(run)))
+    run.run(callback=lambda _: after.append(weights(run)))
     return run, after
 
 
 def overfitting(small_sets: Sets, **settings) -> Training:
     settings = {"max_epochs": 40, "learning_rate": 0.03, "decay": 0.0} | settings
-    return training(small_sets, (15, 60), treatment="fixed", seed=1, **settings)
+    return training(small_sets, (15, 60), binarisation="static", seed=1, **settings)
 
 
 def test_the_best_weights_are_held(small_sets, overfitted):
@@ -492,7 +492,7 @@ def scripted(run: Training, values: list[float]) -> Training:
 def test_when_patience_is_over(small_sets, values, patience, epochs, best):
     run = scripted(training(small_sets, (25, 1), max_epochs=6, patience=patience), values)
     after: list[dict[str, bytes]] = []
-    run.run(told=lambda _: after.append(weights(run)))
+    run.run(callback=lambda _: after.append(weights(run)))
     assert (len(after), run.state.epoch, run.state.best_epoch) == (epochs, epochs, best)
     assert weights(run) == after[best - 1]
     assert history(run)["validation_elbo"].tolist() == values[:epochs]
@@ -501,7 +501,7 @@ def test_when_patience_is_over(small_sets, values, patience, epochs, best):
 def test_without_validation_images_the_last_weights_are_held(small_sets):
     run = training(small_sets, (60, 0), max_epochs=3, patience=1, learning_rate=0.05)
     after: list[dict[str, bytes]] = []
-    run.run(told=lambda _: after.append(weights(run)))
+    run.run(callback=lambda _: after.append(weights(run)))
     assert len(after) == 3
     assert weights(run) == after[-1] != after[-2]
     curve = history(run)
@@ -524,10 +524,10 @@ def every_gray_level(count: int) -> ImageSet:
     return ImageSet(images, index.astype(np.uint8) % 10, index, None, {"name": "mnist", "seed": 0})
 
 
-def batches_of(images: ImageSet, treatment: str, epochs: int) -> list[np.ndarray]:
+def batches_of(images: ImageSet, binarisation: str, epochs: int) -> list[np.ndarray]:
     """What the updates of each epoch see."""
     empty = cut(replace(images, binary=images.images), 0)
-    settings = Train(treatment=treatment, batch_size=300, max_epochs=epochs)
+    settings = Train(binarisation=binarisation, batch_size=300, max_epochs=epochs)
     run = Training(VAE(1, 1, "bernoulli"), images, empty, settings, 0, "cpu", "float32")
     batches: list[Tensor] = []
     before_each_update(run, lambda x: batches.append(x.clone()))
@@ -567,8 +567,10 @@ def test_dynamic_binarisation_draws_anew_with_the_gray_level_as_probability():
 
 def test_fixed_binarisation_is_one_draw_for_all_epochs():
     images = every_gray_level(3000)
-    first, second = (np.sort(epoch.astype(np.uint8), 0) for epoch in batches_of(images, "fixed", 2))
-    drawn = batches_of(images, "fixed", 1)[0]
+    first, second = (
+        np.sort(epoch.astype(np.uint8), 0) for epoch in batches_of(images, "static", 2)
+    )
+    drawn = batches_of(images, "static", 1)[0]
     assert_drawn_from_gray_levels(drawn)
     np.testing.assert_array_equal(first, second)
     expected = fixed_draw(images.images, "train", 0).reshape(-1, 784)
@@ -577,7 +579,7 @@ def test_fixed_binarisation_is_one_draw_for_all_epochs():
 
 def test_gray_levels_are_taken_as_they_are():
     images = every_gray_level(5)
-    for epoch in batches_of(images, "gray", 2):
+    for epoch in batches_of(images, "none", 2):
         np.testing.assert_array_equal(
             epoch, images.images.reshape(5, 784).astype(np.float32) / np.float32(255)
         )
@@ -626,31 +628,31 @@ class StopsAt(Checkpoint):
         return True
 
 
-def resumable(sets: Sets, treatment: str) -> Training:
+def resumable(sets: Sets, binarisation: str) -> Training:
     """Six epochs of three steps, of which the second is the best."""
     settings = {"max_epochs": 6, "decay": 0.5, "mc_samples": 2, "patience": 4}
-    run = training(sets, (60, 40), treatment=treatment, **settings)
+    run = training(sets, (60, 40), binarisation=binarisation, **settings)
     return scripted(run, [-300, -200, -250, -260, -240, -230])
 
 
-@pytest.mark.parametrize("treatment", TREATMENTS)
+@pytest.mark.parametrize("binarisation", BINARISATIONS)
 @pytest.mark.parametrize(
     "stops",
     [[1], [3], [4], [17], [2, 5, 2], [1] * 18],
     ids=["first", "end of epoch", "new epoch", "late", "thrice", "each"],
 )
-def test_a_resumed_run_gives_the_same_bytes(small_sets, tmp_path, stops, treatment):
-    whole = resumable(small_sets, treatment)
+def test_a_resumed_run_gives_the_same_bytes(small_sets, tmp_path, stops, binarisation):
+    whole = resumable(small_sets, binarisation)
     whole.run()
     for steps in stops:
-        run = resumable(small_sets, treatment)
+        run = resumable(small_sets, binarisation)
         checkpoint = StopsAt(tmp_path, {steps})
         if saved := checkpoint.load():
             run.unpack(*saved)
         with pytest.raises(Interrupted) as stopped:
             run.run(checkpoint)
         assert stopped.value.number == signal.SIGTERM
-    run = resumable(small_sets, treatment)
+    run = resumable(small_sets, binarisation)
     run.unpack(*StopsAt(tmp_path, set()).load())
     run.run()
     assert weights(run) == weights(whole)

@@ -6,11 +6,10 @@ import torch
 from scipy import stats
 
 from aevb import traversals as walks
-from aevb.data import observations
-from aevb.errors import InputError
-from aevb.figures import save_figure
-from aevb.files import read_tensors
+from aevb.data import model_inputs
+from aevb.files import InputError, read_tensors
 from aevb.model import read_model
+from aevb.report.figures import save_figure
 from test_cli import run
 from test_latents import write_inputs
 
@@ -153,8 +152,8 @@ def test_the_stage_shows_what_it_says(small_sets, tmp_path, monkeypatch, latent_
     for path in ("a/m.png", "b/t.png", "c/i.png"):
         assert (folder / path).read_bytes().startswith(b"\x89PNG")
     arrays, _ = read_tensors(folder / "d/x", "traversals")
-    model, about = read_model(tmp_path / "model")
-    assert about["seed"] == 4
+    model, metadata = read_model(tmp_path / "model")
+    assert metadata["seed"] == 4
     for name in ("manifold", "traversals", "interpolations"):
         means = model.mean(torch.from_numpy(arrays[f"{name}_z"])).numpy()
         np.testing.assert_allclose(arrays[f"{name}_means"], means, atol=1e-6)
@@ -163,7 +162,7 @@ def test_the_stage_shows_what_it_says(small_sets, tmp_path, monkeypatch, latent_
     assert arrays["manifold_dimensions"].tolist() == dims[:2].tolist()
     test = small_sets[2]
     index = arrays["interpolations_index"]
-    mu = model.encode(torch.from_numpy(observations(test, "dynamic")))[0].numpy()
+    mu = model.encode(torch.from_numpy(model_inputs(test, "dynamic")))[0].numpy()
     np.testing.assert_allclose(arrays["interpolations_z"][:, 0], mu[index[:, 0]], atol=1e-6)
     np.testing.assert_allclose(arrays["interpolations_z"][:, -1], mu[index[:, 1]], atol=1e-6)
     assert (test.labels[index[:, 0]] != test.labels[index[:, 1]]).all()

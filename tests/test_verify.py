@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from aevb.bounds import bound_terms, elbo
-from aevb.data import ImageSet, observations
+from aevb.data import ImageSet, model_inputs
 from aevb.evaluation import evaluate, summarise
 from aevb.model import VAE
-from aevb.verification import (
+from aevb.plumbing.verification import (
     Verdict,
     numerics_tolerance,
     spread_tolerance,
@@ -184,7 +184,7 @@ def trained(request, small_sets: tuple[ImageSet, ...]) -> VAE:
     """A model fitted to a few images, so that its magnitudes are those of trained ones."""
     model = VAE(request.param, 500, "bernoulli")
     random = torch.Generator().manual_seed(0)
-    x = torch.from_numpy(observations(small_sets[1], "dynamic"))
+    x = torch.from_numpy(model_inputs(small_sets[1], "dynamic"))
     model.initialise(random, x.mean(0))
     optimiser = torch.optim.Adam(model.parameters(), 0.003)
     for _ in range(300):
@@ -199,7 +199,7 @@ def trained(request, small_sets: tuple[ImageSet, ...]) -> VAE:
 @torch.inference_mode()
 def test_magnitudes_are_those_of_the_derivation(trained: VAE, small_sets):
     """Σ |weight × input| + |bias| is at most 64 in every layer."""
-    x = torch.from_numpy(observations(small_sets[2], "dynamic"))
+    x = torch.from_numpy(model_inputs(small_sets[2], "dynamic"))
     mu, log_var = trained.encode(x)
     z = mu + torch.exp(log_var / 2) * torch.randn(mu.shape, generator=torch.Generator())
     inputs = {
@@ -214,7 +214,7 @@ def test_magnitudes_are_those_of_the_derivation(trained: VAE, small_sets):
 
 def test_numerics_hold_and_are_not_absurdly_wide(trained: VAE, small_sets):
     """Float32 in several orders of summation against float64, on images and in the mean."""
-    x = observations(small_sets[2], "dynamic")
+    x = model_inputs(small_sets[2], "dynamic")
     exact = evaluate(InDouble(trained), x, 10, seed=0)
     metrics = summarise(exact, 10)
     found = []

@@ -20,12 +20,11 @@ import torch
 from numpy.typing import NDArray
 
 from aevb.bounds import iwae_bound
-from aevb.devices import torch_generator
 from aevb.evaluation import Floats
 from aevb.hmc import BLOCK, Model, Noise, state_at, transition
 from aevb.intervals import mean_with_error
 from aevb.model import VAE
-from aevb.noise import generator
+from aevb.rng import generator, torch_generator
 
 ACCEPTANCE = 0.65
 """What the step size is tuned to: the optimum in many dimensions, Neal 2011, section 4.4."""
@@ -72,7 +71,7 @@ def log_weights(
     chains: int,
     seed: int,
     posterior: Floats | None = None,
-    told: Callable[[int], Any] = lambda _: None,
+    callback: Callable[[int], Any] = lambda _: None,
 ) -> tuple[NDArray[np.float64], float]:
     """Log weights of annealed chains for images [N, D], [R, N], and the mean acceptance.
 
@@ -97,7 +96,7 @@ def log_weights(
                 beta, step = float(plan.betas[there]), float(plan.steps[there])
                 state, share = transition(model, images, state, beta, step, plan.leapfrog, noise)
                 shares.append(share.mean(0))
-            told(len(images))
+            callback(len(images))
         weights.append(total.numpy())
     return np.concatenate(weights, 1), float(torch.cat(shares).mean())
 

@@ -15,12 +15,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from aevb.data import CLASSES, ImageSet, observations
-from aevb.devices import torch_generator
-from aevb.errors import InputError
-from aevb.files import read_tensors, write_tensors
+from aevb.data import CLASSES, ImageSet, model_inputs
+from aevb.files import InputError, read_tensors, write_tensors
 from aevb.intervals import mean_with_error
-from aevb.params import Classifier
+from aevb.plumbing.params import Classifier
+from aevb.rng import torch_generator
 
 FEATURES = 64
 BLOCK = 500
@@ -58,7 +57,7 @@ class Network(nn.Module):
 
 
 def train(
-    images: ImageSet, settings: Classifier, told: Callable[[int], Any] = lambda _: None
+    images: ImageSet, settings: Classifier, callback: Callable[[int], Any] = lambda _: None
 ) -> Network:
     """A network trained by Adam on the cross entropy, the rate falling in a line to 0.
 
@@ -82,7 +81,7 @@ def train(
             F.cross_entropy(network(x), labels[index]).backward()
             optimiser.step()
             schedule.step()
-            told(len(index))
+            callback(len(index))
     return network.eval().requires_grad_(False)
 
 
@@ -102,16 +101,16 @@ def classes(network: Network, features: Floats) -> NDArray[np.uint8]:
 def accuracy(network: Network, images: ImageSet) -> dict[str, float]:
     """The share of images whose class is found, gray and by their fixed draw, with its error."""
     result: dict[str, float] = {"images": len(images)}
-    for name, treatment in (("gray", "gray"), ("binary", "fixed")):
-        found = classes(network, features(network, observations(images, treatment)))
+    for name, binarisation in (("gray", "none"), ("binary", "static")):
+        found = classes(network, features(network, model_inputs(images, binarisation)))
         result |= mean_with_error(f"accuracy_{name}", found == images.labels)
     return result
 
 
-def write_classifier(path: Path, network: Network, about: Mapping[str, Any]) -> None:
+def write_classifier(path: Path, network: Network, metadata: Mapping[str, Any]) -> None:
     """Write the weights in float32."""
     weights = {name: value.numpy() for name, value in network.state_dict().items()}
-    write_tensors(path, "classifier", weights, about)
+    write_tensors(path, "classifier", weights, metadata)
 
 
 def read_classifier(path: Path) -> Network:

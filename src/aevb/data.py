@@ -8,9 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from aevb.errors import InputError
-from aevb.files import Arrays, read_bytes, read_tensors, write_tensors
-from aevb.noise import generator
+from aevb.files import Arrays, InputError, read_bytes, read_tensors, write_tensors
+from aevb.rng import generator
 
 PIXELS = 28 * 28
 CLASSES = 10
@@ -43,7 +42,7 @@ class ImageSet:
     labels: Bytes
     index: NDArray[np.int64]
     binary: Bytes | None
-    about: dict[str, Any]
+    metadata: dict[str, Any]
 
     def __len__(self) -> int:
         """The number of images."""
@@ -110,9 +109,9 @@ def fixed_draw(images: Bytes, name: SetName, seed: int) -> Bytes:
     return binarise(images, generator(f"binarise {name}", seed))
 
 
-def observations(images: ImageSet, treatment: str) -> NDArray[np.float32]:
+def model_inputs(images: ImageSet, binarisation: str) -> NDArray[np.float32]:
     """What a model is scored on, float32 [N, 784]: gray levels in [0, 1], or the fixed draw."""
-    if treatment == "gray":
+    if binarisation == "none":
         return images.images.reshape(-1, PIXELS).astype(np.float32) / np.float32(255)
     if images.binary is None:
         raise InputError("training images hold no fixed draw; evaluate on validation or test")
@@ -124,7 +123,7 @@ def write_set(path: Path, images: ImageSet) -> None:
     arrays: Arrays = {"images": images.images, "labels": images.labels, "index": images.index}
     if images.binary is not None:
         arrays["binary"] = images.binary
-    write_tensors(path, "split", arrays, images.about)
+    write_tensors(path, "split", arrays, images.metadata)
 
 
 def read_set(path: Path) -> ImageSet:
@@ -133,7 +132,7 @@ def read_set(path: Path) -> ImageSet:
     Raises:
         InputError: if the file is missing, torn, foreign or holds arrays of other shapes.
     """
-    arrays, about = read_tensors(path, "split")
+    arrays, metadata = read_tensors(path, "split")
     try:
         images, labels, index = arrays["images"], arrays["labels"], arrays["index"]
     except KeyError as error:
@@ -145,11 +144,11 @@ def read_set(path: Path) -> ImageSet:
         and labels.shape == index.shape == count
         and images.dtype == labels.dtype == np.uint8
         and (binary is None or (binary.shape == images.shape and binary.dtype == np.uint8))
-        and isinstance(about.get("seed"), int)
-        and "name" in about
+        and isinstance(metadata.get("seed"), int)
+        and "name" in metadata
     )
     if not fits:
         raise InputError(
             f"{path}: holds arrays of other shapes, or no description; run the split stage again"
         )
-    return ImageSet(images, labels, index, binary, about)
+    return ImageSet(images, labels, index, binary, metadata)

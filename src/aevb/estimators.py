@@ -25,12 +25,11 @@ import torch
 from numpy.typing import NDArray
 
 from aevb.bounds import reparameterise
-from aevb.errors import InputError
 from aevb.evaluation import BLOCK, DRAWS, Floats
-from aevb.files import Arrays
+from aevb.files import Arrays, InputError
 from aevb.hmc import Model, state_at
 from aevb.intervals import mean_with_error
-from aevb.noise import generator
+from aevb.rng import generator
 
 ESTIMATORS = ("reparametrised", "score", "baseline")
 
@@ -41,7 +40,7 @@ def gradients(
     x: Floats,
     samples: int,
     seed: int,
-    told: Callable[[int], Any] = lambda _: None,
+    callback: Callable[[int], Any] = lambda _: None,
 ) -> Arrays:
     """Mean and variance of each of ESTIMATORS, in their order, for images [N, D].
 
@@ -77,7 +76,7 @@ def gradients(
         second = torch.stack((slope_2, product_2, scale**2 * centred_2), 1)
         means.append(mean)
         variances.append((second - mean**2).sum(-1) * scale)
-        told(len(images))
+        callback(len(images))
     return {
         "mean": torch.cat(means).float().numpy(),
         "variance": torch.cat(variances).float().numpy(),

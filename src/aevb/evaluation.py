@@ -16,7 +16,7 @@ from aevb.bounds import (
     log_importance_weights,
 )
 from aevb.intervals import mean_with_error
-from aevb.noise import generator
+from aevb.rng import generator
 
 BLOCK = 100
 """Images that share a stream of noise; a fixed number, so that noise depends on nothing else."""
@@ -53,7 +53,7 @@ def evaluate(
     x: Floats,
     samples: int,
     seed: int,
-    told: Callable[[int], Any] = lambda _: None,
+    callback: Callable[[int], Any] = lambda _: None,
 ) -> dict[str, Floats]:
     """The terms of the bounds for images [N, D], with `samples` draws of z an image.
 
@@ -83,7 +83,7 @@ def evaluate(
                 "log_var": log_var,
             }
         )
-        told(len(images))
+        callback(len(images))
     return {
         name: torch.cat([block[name] for block in blocks]).float().numpy() for name in blocks[0]
     }

@@ -1,6 +1,6 @@
 """What samples are worth: beside test images in a classifier's features, beside training images.
 
-Draws x ~ p(x|z) are compared with test images of the treatment that the model was trained on; they
+Draws x ~ p(x|z) are compared with test images binarised as in training; they
 are the model's distribution. Decoder means E[x|z], which figures show, are no draws from it: they
 are compared with gray test images, which are the means of binarised ones as they are of draws.
 """
@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 
 from aevb.classifier import Network, classes, features
 from aevb.data import CLASSES
-from aevb.devices import torch_generator
 from aevb.files import Arrays
 from aevb.intervals import mean_with_error
 from aevb.model import VAE
-from aevb.noise import generator
+from aevb.rng import generator, torch_generator
 from aevb.similarity import nearest, scores_with_errors
 
 BLOCK = 100
@@ -32,7 +31,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Pixels:
-    """Real images of one treatment, float32 [N, 784] each.
+    """Real images of one binarisation, float32 [N, 784] each.
 
     Attributes:
         test: what samples are compared with, as many as samples.

@@ -22,11 +22,13 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from aevb.errors import InputError
-
 FORMAT = 2
 
 Arrays = dict[str, NDArray[Any]]
+
+
+class InputError(Exception):
+    """A mistake in what the user gave: one line that says what, where and what to do."""
 
 
 @contextmanager
@@ -112,17 +114,17 @@ def read_csv(path: Path) -> list[dict[str, float]]:
     return table
 
 
-def write_tensors(path: Path, kind: str, arrays: Arrays, about: Mapping[str, Any]) -> None:
+def write_tensors(path: Path, kind: str, arrays: Arrays, metadata: Mapping[str, Any]) -> None:
     """Write arrays with `about` (JSON values) as the one metadata key, `aevb`."""
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    described = {**about, "kind": kind, "format": FORMAT}
+    described = {**metadata, "kind": kind, "format": FORMAT}
     text = json.dumps({**described, "sha256": _digest(contiguous, described)}, sort_keys=True)
     write_bytes(path, save(contiguous, metadata={"aevb": text}))
 
 
-def _digest(arrays: Arrays, about: Mapping[str, Any]) -> str:
+def _digest(arrays: Arrays, metadata: Mapping[str, Any]) -> str:
     """SHA-256 of everything that a file says."""
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name, array in sorted(arrays.items()):
         digest.update(json.dumps([name, array.dtype.str, array.shape]).encode())
         digest.update(array.data)
@@ -139,26 +141,26 @@ def read_tensors(path: Path, kind: str) -> tuple[Arrays, dict[str, Any]]:
 
     def content() -> tuple[Arrays, dict[str, Any]]:
         with safe_open(path, framework="numpy") as file:
-            about = json.loads((file.metadata() or {}).get("aevb", "{}"))
-            if not isinstance(about, dict) or about.get("kind") != kind:
-                return {}, about  # whose arrays may be of types that numpy has not
-            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
+            metadata = json.loads((file.metadata() or {}).get("aevb", "{}"))
+            if not isinstance(metadata, dict) or metadata.get("kind") != kind:
+                return {}, metadata  # whose arrays may be of types that numpy has not
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
 
-    arrays, about = _readable(path, content)
-    if not isinstance(about, dict) or about.get("kind") != kind:
-        found = about.get("kind") if isinstance(about, dict) else None
+    arrays, metadata = _readable(path, content)
+    if not isinstance(metadata, dict) or metadata.get("kind") != kind:
+        found = metadata.get("kind") if isinstance(metadata, dict) else None
         raise InputError(
             f"{path}: should be a {kind} file of this pipeline and is "
             f"{f'a {found} file' if found else 'not'}; name the right file or make it again"
         )
-    if about.get("format") != FORMAT:
+    if metadata.get("format") != FORMAT:
         raise InputError(
-            f"{path}: written in format {about.get('format')}, this version reads {FORMAT}; "
+            f"{path}: written in format {metadata.get('format')}, this version reads {FORMAT}; "
             "update the code or make the file again"
         )
-    if about.pop("sha256", None) != _digest(arrays, about):
+    if metadata.pop("sha256", None) != _digest(arrays, metadata):
         raise InputError(f"{path}: damaged, its checksum is another; make it again")
-    return arrays, {key: about[key] for key in about if key not in ("kind", "format")}
+    return arrays, {key: metadata[key] for key in metadata if key not in ("kind", "format")}
 
 
 def _readable(path: Path, read: Callable[[], Any]) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from aevb.errors import InputError
+from aevb.files import InputError
 
 Z95 = 1.96
 """Standard errors on either side of a mean over many values, for a 95 % interval."""

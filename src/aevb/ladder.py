@@ -12,7 +12,7 @@ from aevb.bounds import LatentVariableModel, kl_per_dimension
 from aevb.evaluation import BLOCK, Floats, draws
 from aevb.files import Arrays
 from aevb.intervals import mean_with_error
-from aevb.noise import generator
+from aevb.rng import generator
 
 
 def rungs(samples: int) -> list[int]:
@@ -72,7 +72,7 @@ def ladder(
     x: Floats,
     samples: int,
     seed: int,
-    told: Callable[[int], Any] = lambda _: None,
+    callback: Callable[[int], Any] = lambda _: None,
 ) -> Arrays:
     """The bound at each of `rungs(samples)`, n in number, for images [N, D].
 
@@ -102,7 +102,7 @@ def ladder(
                 "effective_samples": torch.stack([rung.effective_samples for rung in steps], 1),
             }
         )
-        told(len(images))
+        callback(len(images))
     arrays: Arrays = {
         name: torch.cat([block[name] for block in blocks]).float().numpy() for name in blocks[0]
     }

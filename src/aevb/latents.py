@@ -14,11 +14,11 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from aevb.bounds import Terms, kl_per_dimension, log_importance_weights, reparameterise
-from aevb.data import Bytes, ImageSet, fixed_draw, observations
-from aevb.errors import InputError
+from aevb.data import Bytes, ImageSet, fixed_draw, model_inputs
 from aevb.evaluation import BLOCK, Floats
+from aevb.files import InputError
 from aevb.intervals import mean_with_error
-from aevb.noise import generator
+from aevb.rng import generator
 
 DRAWS = 5
 """Draws of z an image that are held at once, whatever their number."""
@@ -26,13 +26,13 @@ DRAWS = 5
 Doubles = NDArray[np.float64]
 
 
-def training_observations(images: ImageSet, treatment: str) -> Floats:
+def training_observations(images: ImageSet, binarisation: str) -> Floats:
     """Training images as a model is scored on others, [N, 784]: gray levels, or one fixed draw.
 
     The draw is the one that training on fixed binarisation sees.
     """
-    drawn = fixed_draw(images.images, "train", images.about["seed"])
-    return observations(replace(images, binary=drawn), treatment)
+    drawn = fixed_draw(images.images, "train", images.metadata["seed"])
+    return model_inputs(replace(images, binary=drawn), binarisation)
 
 
 def unit_variances(mu: Floats) -> Doubles:
@@ -56,7 +56,7 @@ def information(
     log_var: Floats,
     samples: int,
     seed: int,
-    told: Callable[[int], Any] = lambda _: None,
+    callback: Callable[[int], Any] = lambda _: None,
 ) -> dict[str, Doubles]:
     """The KL term of N images taken apart, from q(z|x) = N(mu, diag sigma²), each [N, k].
 
@@ -96,7 +96,7 @@ def information(
         mutual_information = (log_ratio - log_aggregate) / samples
         marginal_kl = log_aggregate / samples
         results.append((kl, mutual_information, marginal_kl, kl - log_ratio / samples))
-        told(len(means))
+        callback(len(means))
     names = ("kl", "mutual_information", "marginal_kl", "kl_residual")
     columns = (torch.cat(column).numpy() for column in zip(*results, strict=True))
     return dict(zip(names, columns, strict=True))

@@ -189,10 +189,10 @@ LIKELIHOODS: dict[str, LikelihoodModel] = {
 }
 
 
-def is_likelihood(likelihood: str, treatment: str) -> bool:
+def is_likelihood(likelihood: str, binarisation: str) -> bool:
     """Whether the model gives such data a probability or density, so that bounds are on log p(x).
 
     A Bernoulli suits zeros and ones, a density suits gray levels; the other combinations have a
     value that is no log-likelihood, and are marked wherever their number appears.
     """
-    return LIKELIHOODS[likelihood].binary == (treatment != "gray")
+    return LIKELIHOODS[likelihood].binary == (binarisation != "none")

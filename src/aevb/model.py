@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from aevb.data import PIXELS
-from aevb.errors import InputError
-from aevb.files import read_tensors, write_tensors
+from aevb.files import InputError, read_tensors, write_tensors
 from aevb.likelihoods import LIKELIHOODS
-from aevb.params import Treatment
+from aevb.plumbing.params import Binarisation
 
 
 class Encoder(nn.Module):
@@ -91,7 +90,7 @@ class VAE(nn.Module):
         return self.likelihood.mean(self.decoder(z))
 
 
-def write_model(path: Path, model: VAE, about: Mapping[str, Any]) -> None:
+def write_model(path: Path, model: VAE, metadata: Mapping[str, Any]) -> None:
     """Write weights in float32 with all that is needed to load them alone."""
     weights = {name: value.float().cpu().numpy() for name, value in model.state_dict().items()}
     architecture = {
@@ -99,7 +98,7 @@ def write_model(path: Path, model: VAE, about: Mapping[str, Any]) -> None:
         "hidden": model.hidden,
         "likelihood": model.likelihood_name,
     }
-    write_tensors(path, "model", weights, {**about, **architecture})
+    write_tensors(path, "model", weights, {**metadata, **architecture})
 
 
 def read_model(path: Path) -> tuple[VAE, dict[str, Any]]:
@@ -108,17 +107,20 @@ def read_model(path: Path) -> tuple[VAE, dict[str, Any]]:
     Raises:
         InputError: if the file is missing, torn, foreign or holds weights that do not fit.
     """
-    weights, about = read_tensors(path, "model")
-    for name, known in (("likelihood", [*LIKELIHOODS]), ("treatment", [*get_args(Treatment)])):
-        if about.get(name) not in known:
+    weights, metadata = read_tensors(path, "model")
+    for name, known in (
+        ("likelihood", [*LIKELIHOODS]),
+        ("binarisation", [*get_args(Binarisation)]),
+    ):
+        if metadata.get(name) not in known:
             raise InputError(
-                f"{path}: its {name} is {about.get(name)!r}, should be {' or '.join(known)}; "
+                f"{path}: its {name} is {metadata.get(name)!r}, should be {' or '.join(known)}; "
                 "train it again"
             )
-    if not isinstance(about.get("seed"), int):
+    if not isinstance(metadata.get("seed"), int):
         raise InputError(f"{path}: does not say its seed; train it again")
     try:
-        model = VAE(about["latent_dim"], about["hidden"], about["likelihood"])
+        model = VAE(metadata["latent_dim"], metadata["hidden"], metadata["likelihood"])
         tensors = {name: torch.from_numpy(value) for name, value in weights.items()}
         model.load_state_dict(tensors)
     except (KeyError, TypeError, RuntimeError) as error:
@@ -126,4 +128,4 @@ def read_model(path: Path) -> tuple[VAE, dict[str, Any]]:
         raise InputError(f"{path}: weights and description disagree ({reason})") from None
     if not all(np.isfinite(value).all() for value in weights.values()):
         raise InputError(f"{path}: holds weights that are not finite; train it again")
-    return model.eval().requires_grad_(False), about
+    return model.eval().requires_grad_(False), metadata

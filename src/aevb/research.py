@@ -11,11 +11,11 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from aevb.comparison import PALETTE
-from aevb.figures import new_figure
 from aevb.files import Arrays
 from aevb.intervals import mean_and_se, student_half_width
-from aevb.observations import paragraphs
+from aevb.report.comparison import PALETTE
+from aevb.report.discussion import paragraphs
+from aevb.report.figures import new_figure
 
 Found = Mapping[tuple[int, int | str], Mapping[str, Mapping[str, float]]]
 """For each (latent_dim, seed) the metrics of each stage."""

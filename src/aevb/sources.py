@@ -22,11 +22,10 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
-from aevb import cli
 from aevb.data import DATASET_FILE, RAW_FILES, check_pair, parse_idx
-from aevb.errors import InputError
-from aevb.files import write_bytes, write_json
-from aevb.params import Data, one_line
+from aevb.files import InputError, write_bytes, write_json
+from aevb.plumbing import cli
+from aevb.plumbing.params import Data, one_line
 
 MIRROR_VARIABLE = "AEVB_MIRROR"
 MNIST_SHA256 = {  # of the unpacked files

@@ -21,15 +21,14 @@ from torch.optim.adagrad import adagrad
 from torch.optim.adam import adam
 
 from aevb.bounds import bound_terms
-from aevb.checkpoints import Checkpoint
-from aevb.data import PIXELS, ImageSet, fixed_draw, observations
-from aevb.devices import CudaGraph, torch_generator
-from aevb.errors import InputError
-from aevb.files import Arrays
+from aevb.data import PIXELS, ImageSet, fixed_draw, model_inputs
+from aevb.files import Arrays, InputError
 from aevb.gradients import loss_gradient
 from aevb.model import VAE
-from aevb.noise import generator
-from aevb.params import Train
+from aevb.plumbing.checkpoints import Checkpoint
+from aevb.plumbing.devices import CudaGraph
+from aevb.plumbing.params import Train
+from aevb.rng import generator, torch_generator
 
 log = logging.getLogger("aevb")
 
@@ -98,8 +97,8 @@ class Training:
         self.optimiser = Optimiser(settings.optimiser, self.weights)
         self.generator = torch_generator(device, "train", seed)
         pixels = train.images
-        if settings.treatment == "fixed":
-            pixels = fixed_draw(train.images, "train", train.about["seed"]) * np.uint8(255)
+        if settings.binarisation == "static":
+            pixels = fixed_draw(train.images, "train", train.metadata["seed"]) * np.uint8(255)
         self.pixels = torch.from_numpy(pixels).flatten(1).to(device)
         self.loss_gradient = loss_gradient(self.low, self.pixels[:8] / 255, settings.mc_samples)
         self.validation: tuple[Tensor, Tensor] | None = None
@@ -107,7 +106,7 @@ class Training:
             # The same noise in every epoch, so that epochs differ by their weights alone.
             shape = (1, len(validation), model.latent_dim)
             eps = generator("validate", seed).standard_normal(shape, np.float32)
-            x = observations(validation, settings.treatment)
+            x = model_inputs(validation, settings.binarisation)
             self.validation = torch.from_numpy(x).to(device), torch.from_numpy(eps).to(device)
         self.steps = math.ceil(len(train) / settings.batch_size)
         self.sums = torch.zeros(self.steps, 2, device=device)
@@ -123,7 +122,7 @@ class Training:
             self.unpack(start, vars(State()))
 
     def run(
-        self, checkpoint: Checkpoint | None = None, told: Callable[[int], Any] = lambda _: None
+        self, checkpoint: Checkpoint | None = None, callback: Callable[[int], Any] = lambda _: None
     ) -> None:
         """Train to the last epoch or until patience is over, then hold the best weights.
 
@@ -150,7 +149,7 @@ class Training:
                     self.check_finite()
                     checkpoint.save(*self.pack())
             self.end_epoch()
-            told(state.epoch)
+            callback(state.epoch)
         if self.validation is not None:
             self.weights.copy_(self.best)
 
@@ -167,7 +166,7 @@ class Training:
         Four such integers are drawn as one, in a quarter of the time.
         """
         pixels = self.pixels.index_select(0, index)
-        if self.settings.treatment == "dynamic":
+        if self.settings.binarisation == "dynamic":
             words = torch.empty(len(index), PIXELS // 4, dtype=torch.int64, device=self.device)
             words.random_(-(2**63), None, generator=self.generator)
             level = pixels.short().mul_(257).sub_(2**15)

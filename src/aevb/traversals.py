@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from aevb.data import Bytes
-from aevb.errors import InputError
 from aevb.evaluation import Floats
-from aevb.figures import Images, grid_figure, rows_figure
+from aevb.files import InputError
+from aevb.report.figures import Images, grid_figure, rows_figure
 
 Places = NDArray[np.int64]
 

@@ -14,9 +14,7 @@ localrules:
 rule compare:
     input:
         runs=all_files_of_the_runs,
-        code=code(
-            *("compare", "comparison", "figures", "files", "intervals", "observations", "tables")
-        ),
+        code=code("compare"),
     output:
         compared("table.csv", "table"),
         expand("results/{{study}}comparison/table.{kind}", kind=["md", "tex"]),
@@ -26,8 +24,6 @@ rule compare:
         [compared(f"{name}.png", name) for name in FIGURES],
     log:
         "logs/{study}compare.log",
-    conda:
-        "../envs/pipeline.yaml"
     params:
         flags=flags("runs"),
     shell:
@@ -46,7 +42,5 @@ rule register:
         all_results_of_params_yaml,
     log:
         "logs/register.log",
-    conda:
-        "../envs/pipeline.yaml"
     shell:
         "dvc commit --force --no-relink --quiet > {log} 2>&1"

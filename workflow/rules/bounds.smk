@@ -6,19 +6,14 @@ rule ladder:
     input:
         test="data/split/test.safetensors",
         model="results/{study}models/k{k}-seed{seed}.safetensors",
-        code=code(
-            *("ladder", "bounds", "data", "devices", "evaluation", "files", "intervals"),
-            *("ladder", "likelihoods", "model", "noise"),
-        ),
+        code=code("ladder"),
     output:
         metrics="results/{study}ladder/k{k}-seed{seed}.json",
         bounds="results/{study}ladder/k{k}-seed{seed}.safetensors",
     log:
         "logs/{study}ladder/k{k}-seed{seed}.log",
-    conda:
-        "../envs/pipeline.yaml"
     params:
-        flags=flags("ladder"),
+        flags=flags("iwae"),
     shell:
         "python src/ladder.py --test {input.test} --model {input.model} "
         "--metrics {output.metrics} --bounds {output.bounds} {params.flags} --log {log}"
@@ -28,17 +23,12 @@ rule ais:
     input:
         test="data/split/test.safetensors",
         model="results/{study}models/k{k}-seed{seed}.safetensors",
-        code=code(
-            *("ais", "ais", "bounds", "data", "devices", "evaluation", "files", "hmc"),
-            *("intervals", "likelihoods", "model", "noise"),
-        ),
+        code=code("ais"),
     output:
         metrics="results/{study}ais/k{k}-seed{seed}.json",
         estimates="results/{study}ais/k{k}-seed{seed}.safetensors",
     log:
         "logs/{study}ais/k{k}-seed{seed}.log",
-    conda:
-        "../envs/pipeline.yaml"
     params:
         flags=flags("ais"),
     shell:

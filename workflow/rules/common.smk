@@ -8,7 +8,8 @@ import yaml
 from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(Path(workflow.basedir, "src")))
-from aevb import documents, params, studies
+from aevb.report import documents
+from aevb.plumbing import dependencies, params, studies
 
 # `python` in the commands is the one that runs Snakemake, also where .venv is not activated.
 python = Path(sys.executable).parent
@@ -60,9 +61,9 @@ def training_threads(wildcards):
     return values(wildcards.study)["train"]["threads"]
 
 
-def code(stage, *modules):
-    """The script of a stage and the library files that decide its bytes."""
-    return [f"src/{stage}.py", *(f"src/aevb/{module}.py" for module in modules)]
+def code(stage):
+    """The script of a stage and the library files that decide its bytes, derived from imports."""
+    return dependencies.code_of(f"src/{stage}.py")
 
 
 def every_run(study, *patterns):

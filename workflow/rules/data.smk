@@ -16,13 +16,11 @@ localrules:
 rule download:
     input:
         bundled=expand("data/mnist/{name}.gz", name=RAW),
-        code=code("download", "data", "files", "noise", "sources"),
+        code=code("download"),
     output:
         expand("data/raw/{name}", name=[*RAW, "dataset.json"]),
     log:
         "logs/download.log",
-    conda:
-        "../envs/pipeline.yaml"
     params:
         flags=flags("data"),
     shell:
@@ -32,15 +30,13 @@ rule download:
 rule split:
     input:
         raw=rules.download.output,
-        code=code("split", "data", "files", "noise"),
+        code=code("split"),
     output:
         train="data/split/train.safetensors",
         validation="data/split/validation.safetensors",
         test="data/split/test.safetensors",
     log:
         "logs/split.log",
-    conda:
-        "../envs/pipeline.yaml"
     params:
         flags=flags("split"),
     shell:

@@ -6,19 +6,14 @@ rule estimators:
     input:
         test="data/split/test.safetensors",
         model="results/{study}models/k{k}-seed{seed}.safetensors",
-        code=code(
-            *("estimators", "bounds", "data", "devices", "estimators", "evaluation", "files"),
-            *("hmc", "intervals", "likelihoods", "model", "noise"),
-        ),
+        code=code("estimators"),
     output:
         metrics="results/{study}estimators/k{k}-seed{seed}.json",
         gradients="results/{study}estimators/k{k}-seed{seed}.safetensors",
     log:
         "logs/{study}estimators/k{k}-seed{seed}.log",
-    conda:
-        "../envs/pipeline.yaml"
     params:
-        flags=flags("estimators"),
+        flags=flags("gradient_variance"),
     shell:
         "python src/estimators.py --test {input.test} --model {input.model} "
         "--metrics {output.metrics} --gradients {output.gradients} {params.flags} --log {log}"

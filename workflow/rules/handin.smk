@@ -10,14 +10,12 @@ rule document:
     input:
         document="docs/answers.md",
         results=shown_in("docs/answers.md"),
-        code=code("document", "documents", "files"),
+        code=code("document"),
     output:
         markdown="results/handin/answers.md",
         html="results/handin/answers.html",
     log:
         "logs/document.log",
-    conda:
-        "../envs/pipeline.yaml"
     shell:
         "python src/document.py --document {input.document} --markdown {output.markdown} "
         "--html {output.html} --log {log}"
@@ -27,13 +25,11 @@ rule card:
     input:
         model="results/{study}models/k{k}-seed{seed}.safetensors",
         metrics="results/{study}metrics/k{k}-seed{seed}.json",
-        code=code("card", "cards", "comparison", "figures", "files", "intervals", "tables"),
+        code=code("card"),
     output:
         "results/{study}cards/k{k}-seed{seed}.md",
     log:
         "logs/{study}card/k{k}-seed{seed}.log",
-    conda:
-        "../envs/pipeline.yaml"
     shell:
         "python src/card.py --model {input.model} --metrics {input.metrics} --card {output} "
         "--log {log}"

@@ -7,17 +7,12 @@ rule latents:
         train="data/split/train.safetensors",
         test="data/split/test.safetensors",
         model="results/{study}models/k{k}-seed{seed}.safetensors",
-        code=code(
-            *("latents", "bounds", "data", "devices", "evaluation", "files", "intervals"),
-            *("latents", "likelihoods", "model", "noise"),
-        ),
+        code=code("latents"),
     output:
         metrics="results/{study}latents/k{k}-seed{seed}.json",
         latents="results/{study}latents/k{k}-seed{seed}.safetensors",
     log:
         "logs/{study}latents/k{k}-seed{seed}.log",
-    conda:
-        "../envs/pipeline.yaml"
     params:
         flags=flags("latents"),
     shell:
@@ -29,10 +24,7 @@ rule traverse:
     input:
         test="data/split/test.safetensors",
         model="results/{study}models/k{k}-seed{seed}.safetensors",
-        code=code(
-            *("traverse", "bounds", "data", "devices", "evaluation", "figures", "files"),
-            *("intervals", "likelihoods", "model", "noise", "traversals"),
-        ),
+        code=code("traverse"),
     output:
         manifold="results/{study}traversals/k{k}-seed{seed}-manifold.png",
         traversals="results/{study}traversals/k{k}-seed{seed}-traversals.png",
@@ -40,8 +32,6 @@ rule traverse:
         images="results/{study}traversals/k{k}-seed{seed}.safetensors",
     log:
         "logs/{study}traverse/k{k}-seed{seed}.log",
-    conda:
-        "../envs/pipeline.yaml"
     params:
         flags=flags("traverse"),
     shell:

@@ -5,17 +5,12 @@ rule train:
     input:
         train="data/split/train.safetensors",
         validation="data/split/validation.safetensors",
-        code=code(
-            *("train", "bounds", "data", "devices", "files", "gradients", "likelihoods", "model"),
-            *("noise", "training"),
-        ),
+        code=code("train"),
     output:
         model="results/{study}models/k{k}-seed{seed}.safetensors",
         history=of_a_run("results/{study}history/k{k}-seed{seed}.csv", "history", "Training"),
     log:
         "logs/{study}train/k{k}-seed{seed}.log",
-    conda:
-        "../envs/pipeline.yaml"
     threads: training_threads
     params:
         flags=flags("model", "train"),
@@ -31,10 +26,7 @@ rule evaluate:
     input:
         test="data/split/test.safetensors",
         model="results/{study}models/k{k}-seed{seed}.safetensors",
-        code=code(
-            *("evaluate", "bounds", "data", "devices", "evaluation", "files", "intervals"),
-            *("likelihoods", "model", "noise"),
-        ),
+        code=code("evaluate"),
     output:
         metrics=of_a_run("results/{study}metrics/k{k}-seed{seed}.json", "metrics", "Evaluation"),
         evaluation="results/{study}evaluation/k{k}-seed{seed}.safetensors",
@@ -43,8 +35,6 @@ rule evaluate:
     priority: 1  # the longest of the three that follow a training
     group:
         a_run
-    conda:
-        "../envs/pipeline.yaml"
     params:
         flags=flags("evaluate"),
     shell:
@@ -55,9 +45,7 @@ rule evaluate:
 rule sample:
     input:
         model="results/{study}models/k{k}-seed{seed}.safetensors",
-        code=code(
-            *("sample", "data", "devices", "figures", "files", "likelihoods", "model", "noise")
-        ),
+        code=code("sample"),
     output:
         means=of_a_run(
             "results/{study}samples/k{k}-seed{seed}-means.png",
@@ -76,8 +64,6 @@ rule sample:
         "logs/{study}sample/k{k}-seed{seed}.log",
     group:
         a_run
-    conda:
-        "../envs/pipeline.yaml"
     params:
         flags=flags("sample"),
     shell:
@@ -89,10 +75,7 @@ rule reconstruct:
     input:
         test="data/split/test.safetensors",
         model="results/{study}models/k{k}-seed{seed}.safetensors",
-        code=code(
-            *("reconstruct", "data", "devices", "figures", "files", "likelihoods", "model"),
-            "noise",
-        ),
+        code=code("reconstruct"),
     output:
         figure=of_a_run(
             "results/{study}reconstructions/k{k}-seed{seed}.png",
@@ -104,8 +87,6 @@ rule reconstruct:
         "logs/{study}reconstruct/k{k}-seed{seed}.log",
     group:
         a_run
-    conda:
-        "../envs/pipeline.yaml"
     params:
         flags=flags("reconstruct"),
     shell:

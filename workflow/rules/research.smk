@@ -8,18 +8,13 @@ localrules:
 rule summarise:
     input:
         found=found_on_the_runs,
-        code=code(
-            *("summarise", "comparison", "figures", "files", "intervals", "observations"),
-            *("research", "tables"),
-        ),
+        code=code("summarise"),
     output:
         expand("results/{{study}}research/table.{kind}", kind=["csv", "md"]),
         "results/{study}research/observations.md",
         expand("results/{{study}}research/{name}.png", name=["bounds", "estimators"]),
     log:
         "logs/{study}summarise.log",
-    conda:
-        "../envs/pipeline.yaml"
     params:
         flags=flags("runs"),
     shell:

@@ -6,14 +6,12 @@ rule classify:
     input:
         train="data/split/train.safetensors",
         test="data/split/test.safetensors",
-        code=code("classify", "classifier", "data", "devices", "files", "intervals", "noise"),
+        code=code("classify"),
     output:
         classifier="results/classifier.safetensors",
         accuracy="results/classifier.json",
     log:
         "logs/classify.log",
-    conda:
-        "../envs/pipeline.yaml"
     params:
         flags=flags("classifier"),
     shell:
@@ -27,20 +25,15 @@ rule fidelity:
         test="data/split/test.safetensors",
         model="results/{study}models/k{k}-seed{seed}.safetensors",
         classifier=rules.classify.output.classifier,
-        code=code(
-            *("fidelity", "classifier", "data", "devices", "fidelity", "figures", "files"),
-            *("intervals", "likelihoods", "model", "noise", "similarity"),
-        ),
+        code=code("fidelity"),
     output:
         metrics="results/{study}fidelity/k{k}-seed{seed}.json",
         fidelity="results/{study}fidelity/k{k}-seed{seed}.safetensors",
         figure="results/{study}fidelity/k{k}-seed{seed}-neighbours.png",
     log:
         "logs/{study}fidelity/k{k}-seed{seed}.log",
-    conda:
-        "../envs/pipeline.yaml"
     params:
-        flags=flags("fidelity"),
+        flags=flags("sample_quality"),
     shell:
         "python src/fidelity.py --train {input.train} --test {input.test} --model {input.model} "
         "--classifier {input.classifier} --metrics {output.metrics} "

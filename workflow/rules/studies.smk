@@ -9,10 +9,7 @@ localrules:
 rule survey:
     input:
         runs=all_files_of_the_variants,
-        code=code(
-            *("survey", "comparison", "figures", "files", "intervals", "observations", "survey"),
-            "tables",
-        ),
+        code=code("survey"),
     output:
         surveyed("table.csv"),
         "results/studies/{name}/table.md",
@@ -22,8 +19,6 @@ rule survey:
         [surveyed(f"{figure}.png") for figure in ("curves", "samples", "reconstructions")],
     log:
         "logs/studies/{name}/survey.log",
-    conda:
-        "../envs/pipeline.yaml"
     params:
         flags=runs_of_the_variants,
         variants=variants,

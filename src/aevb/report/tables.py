@@ -15,10 +15,10 @@ COLUMNS = {
     "kl": "KL term",
     "iwae_bound": "IWAE bound",
 }
-SAME = ["variant", "latent_dim", "treatment", "likelihood", "is_log_likelihood", "iwae_k"]
+SAME = ["variant", "latent_dim", "binarisation", "likelihood", "is_log_likelihood", "iwae_k"]
 SUMMARIES = {"all, sd": "all, ± sd", "all, ci95": "all, ± 95 %"}
 MARK = "†"
-NOTE = "† Not a log-likelihood: this likelihood does not suit this treatment of the pixels."
+NOTE = "† Not a log-likelihood: this likelihood does not suit this binarisation of the pixels."
 
 
 def table(rows: list[dict[str, Any]]) -> pd.DataFrame:
@@ -28,7 +28,7 @@ def table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     standard errors, in the second, `all, ci95`, the half widths of the means' 95 % intervals by
     Student's t.
 
-    `rows` hold latent_dim, seed, treatment, likelihood, is_log_likelihood, iwae_k and for each of
+    `rows` hold latent_dim, seed, binarisation, likelihood, is_log_likelihood, iwae_k, for each of
     COLUMNS the mean over test images and its standard error `…_se`, in nats per image; those of a
     study their variant too.
     """
@@ -54,7 +54,7 @@ def readable(frame: pd.DataFrame) -> pd.DataFrame:
         line |= {
             "k": row["latent_dim"],
             "seed": SUMMARIES.get(row["seed"], row["seed"]),
-            "pixels": row["treatment"],
+            "pixels": row["binarisation"],
             "likelihood": f"{row['likelihood']}{mark}".replace("_", " "),
         }
         for key, title in COLUMNS.items():

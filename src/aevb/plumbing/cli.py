@@ -26,8 +26,8 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from tqdm import tqdm
 
-from aevb.errors import InputError
-from aevb.params import Section, problems
+from aevb.files import InputError
+from aevb.plumbing.params import Section, problems
 
 log = logging.getLogger("aevb")
 
@@ -37,14 +37,14 @@ T = TypeVar("T", bound=Section)
 class Parser(ArgumentParser):
     """An argument parser that reports wrong usage in one line."""
 
-    def add_argument(self, *names: str, **about: Any) -> Action:
+    def add_argument(self, *names: str, **metadata: Any) -> Action:
         """As argparse's, but help says what kind of value a flag takes and whether it must be."""
         kinds = {Path: "PATH", natural: "INT", positive: "INT", seconds: "SECONDS"}
-        if about.get("type") in kinds:
-            about.setdefault("metavar", kinds[about["type"]])
-        if about.get("required"):
-            about.update(default=SUPPRESS, help=f"{about['help']} (required)")
-        return super().add_argument(*names, **about)
+        if metadata.get("type") in kinds:
+            metadata.setdefault("metavar", kinds[metadata["type"]])
+        if metadata.get("required"):
+            metadata.update(default=SUPPRESS, help=f"{metadata['help']} (required)")
+        return super().add_argument(*names, **metadata)
 
     def error(self, message: str) -> Never:
         """Say what is wrong and exit with 2."""

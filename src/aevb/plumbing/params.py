@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 Likelihood = Literal["bernoulli", "continuous_bernoulli", "gaussian"]
-Treatment = Literal["dynamic", "fixed", "gray"]
+Binarisation = Literal["dynamic", "static", "none"]
 Optimiser = Literal["adam", "adagrad"]
 Precision = Literal["float32", "bfloat16", "auto"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -61,7 +61,7 @@ class Split(Section):
     validation_size: int = Field(
         10000, ge=0, lt=60000, description="images held out for early stopping; 0: none"
     )
-    seed: Seed = Field(0, description="of the permutation and of the fixed binarisation")
+    seed: Seed = Field(0, description="of the permutation and of the static binarisation")
 
 
 class Model(Section):
@@ -80,9 +80,9 @@ class Train(Section):
 
     reruns = (*PER_RUN, "compare")
 
-    treatment: Treatment = Field(
+    binarisation: Binarisation = Field(
         "dynamic",
-        description="of pixels: dynamic (a Bernoulli draw each epoch), fixed (one draw) or gray",
+        description="of pixels: dynamic (a new draw each epoch), static (one draw), none (gray)",
     )
     optimiser: Optimiser = Field("adam", description="adam, or adagrad as in the paper")
     learning_rate: float = Field(0.005, gt=0, le=1, description="of the optimiser, until it decays")
@@ -135,10 +135,10 @@ class Reconstruct(Section):
     seed: Seed = Field(0, description="of the choice of images")
 
 
-class Ladder(Section):
+class Iwae(Section):
     """The bound at 1, 10, 100 … samples: how it nears log p(x)."""
 
-    reruns = ("ladder", "summarise")
+    reruns = ("iwae", "summarise")
 
     images: int = Field(1000, ge=2, le=10**6, description="test images, the first ones")
     samples: Positive = Field(5000, description="samples of z an image: the largest K")
@@ -158,10 +158,10 @@ class Ais(Section):
     seed: Seed = Field(0, description="of chains and simulated images")
 
 
-class Estimators(Section):
+class GradientVariance(Section):
     """How noisy the gradient is, reparametrised and by the score function."""
 
-    reruns = ("estimators", "summarise")
+    reruns = ("gradient_variance", "summarise")
 
     images: int = Field(100, ge=2, le=10**6, description="test images, the first ones")
     samples: int = Field(2000, ge=2, le=10**6, description="draws of z an image")
@@ -198,7 +198,7 @@ class Traverse(Section):
 class Classifier(Section):
     """Tells the classes of images apart; samples are compared in its features."""
 
-    reruns = ("classify", "fidelity", "summarise")
+    reruns = ("classify", "sample_quality", "summarise")
 
     epochs: int = Field(8, ge=1, le=1000, description="passes over the training set")
     batch_size: Positive = Field(100, description="images a step")
@@ -208,10 +208,10 @@ class Classifier(Section):
     seed: Seed = Field(0, description="of initialisation, batches and binarisation")
 
 
-class Fidelity(Section):
+class SampleQuality(Section):
     """Samples beside test images: how alike they are, how much they cover."""
 
-    reruns = ("fidelity", "summarise")
+    reruns = ("sample_quality", "summarise")
 
     images: int = Field(10000, ge=20, le=10**6, description="samples, and as many test images")
     neighbours: int = Field(5, ge=1, le=1000, description="k of the k-nearest-neighbour balls")
@@ -239,13 +239,13 @@ class Params(Section):
     evaluate: Evaluate = Evaluate()
     sample: Sample = Sample()
     reconstruct: Reconstruct = Reconstruct()
-    ladder: Ladder = Ladder()
+    iwae: Iwae = Iwae()
     ais: Ais = Ais()
-    estimators: Estimators = Estimators()
+    gradient_variance: GradientVariance = GradientVariance()
     latents: Latents = Latents()
     traverse: Traverse = Traverse()
     classifier: Classifier = Classifier()
-    fidelity: Fidelity = Fidelity()
+    sample_quality: SampleQuality = SampleQuality()
     runs: Runs = Runs()
 
 

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from aevb import params
+from aevb.plumbing import params
 
 Values = dict[str, dict[str, Any]]
 SHARED = ("data", "split")

@@ -8,8 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from aevb.errors import InputError
-from aevb.noise import generator
+from aevb.files import InputError
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt(3)
 
@@ -64,12 +63,6 @@ def resolve_precision(name: str, device: str) -> str:
     else:
         native = device == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return "bfloat16" if native else "float32"
-
-
-def torch_generator(device: str, purpose: str, *numbers: int) -> torch.Generator:
-    """The generator of one purpose on a device; its numbers differ between kinds of device."""
-    seed = int(generator(purpose, *numbers).integers(2**63))
-    return torch.Generator(device).manual_seed(seed)
 
 
 class CudaGraph:

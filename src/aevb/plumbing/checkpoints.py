@@ -17,8 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from aevb.errors import InputError
-from aevb.files import Arrays, read_tensors, write_tensors
+from aevb.files import Arrays, InputError, read_tensors, write_tensors
 
 log = logging.getLogger("aevb")
 
@@ -88,26 +87,26 @@ class Checkpoint:
         if not self.path.exists():
             return None
         try:
-            arrays, about = read_tensors(self.path, "checkpoint")
+            arrays, metadata = read_tensors(self.path, "checkpoint")
         except InputError as error:
             log.warning("checkpoint ignored, training starts afresh: %s", error)
             return None
-        if about.get("key") != self.key:
+        if metadata.get("key") != self.key:
             log.warning("%s: checkpoint of another run, training starts afresh", self.path)
             return None
-        return arrays, {name: value for name, value in about.items() if name != "key"}
+        return arrays, {name: value for name, value in metadata.items() if name != "key"}
 
     def due(self) -> bool:
         """Whether it is time to write."""
         return self.signal is not None or time.monotonic() - self.written > self.seconds
 
-    def save(self, arrays: Arrays, about: Mapping[str, Any]) -> None:
+    def save(self, arrays: Arrays, metadata: Mapping[str, Any]) -> None:
         """Write the state.
 
         Raises:
             Interrupted: afterwards, if a signal has asked to stop.
         """
-        write_tensors(self.path, "checkpoint", arrays, {**about, "key": self.key})
+        write_tensors(self.path, "checkpoint", arrays, {**metadata, "key": self.key})
         self.written = time.monotonic()
         if self.signal is not None:
             raise Interrupted(self.signal)

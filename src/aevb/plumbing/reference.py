@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from aevb.params import Params
+from aevb.plumbing.params import Params
 
 
 def as_yaml() -> str:

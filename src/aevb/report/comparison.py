@@ -16,16 +16,16 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from aevb.figures import Images, mosaic, new_figure, rows_figure, show
 from aevb.files import Arrays, read_csv, read_json, read_tensors
-from aevb.tables import COLUMNS
+from aevb.report.figures import Images, mosaic, new_figure, rows_figure, show
+from aevb.report.tables import COLUMNS
 
 PALETTE = "colorblind"
 DATASETS = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "kmnist": "KMNIST"}
-TREATMENTS = {
+BINARISATIONS = {
     "dynamic": "dynamic binarisation",
-    "fixed": "fixed binarisation",
-    "gray": "gray levels",
+    "static": "static binarisation",
+    "none": "gray levels",
 }
 LIKELIHOODS = {
     "bernoulli": "Bernoulli",
@@ -48,7 +48,7 @@ class Run:
     evaluation: Arrays
     samples: Arrays
     reconstructions: Arrays
-    about: dict[str, Any]
+    metadata: dict[str, Any]
 
 
 def read_run(folders: Mapping[str, Path], latent_dim: int, seed: int) -> Run:
@@ -58,7 +58,7 @@ def read_run(folders: Mapping[str, Path], latent_dim: int, seed: int) -> Run:
         InputError: if one is missing or is something else.
     """
     name = f"k{latent_dim}-seed{seed}"
-    evaluation, about = read_tensors(folders["evaluation"] / f"{name}.safetensors", "evaluation")
+    evaluation, metadata = read_tensors(folders["evaluation"] / f"{name}.safetensors", "evaluation")
     return Run(
         latent_dim,
         seed,
@@ -67,14 +67,14 @@ def read_run(folders: Mapping[str, Path], latent_dim: int, seed: int) -> Run:
         evaluation,
         read_tensors(folders["samples"] / f"{name}.safetensors", "samples")[0],
         read_tensors(folders["reconstructions"] / f"{name}.safetensors", "reconstructions")[0],
-        about,
+        metadata,
     )
 
 
 def described(run: Run) -> dict[str, Any]:
     """A run as a row of the table: what it is, then its metrics."""
-    names = ("latent_dim", "seed", "treatment", "likelihood")
-    return {name: run.about[name] for name in names} | run.metrics
+    names = ("latent_dim", "seed", "binarisation", "likelihood")
+    return {name: run.metadata[name] for name in names} | run.metrics
 
 
 def per_image(runs: Sequence[Run]) -> dict[tuple[int, int], Arrays]:
@@ -86,11 +86,11 @@ def per_image(runs: Sequence[Run]) -> dict[tuple[int, int], Arrays]:
 
 
 def setting(runs: list[Run]) -> str:
-    """Data, treatment and likelihood of the runs, for titles; says what is no log-likelihood."""
-    about = runs[0].about
+    """Data, binarisation and likelihood of the runs, for titles; says what is no log-likelihood."""
+    metadata = runs[0].metadata
     text = (
-        f"{DATASETS[about['data']['name']]}, {TREATMENTS[about['treatment']]}, "
-        f"{LIKELIHOODS[about['likelihood']]}"
+        f"{DATASETS[metadata['data']['name']]}, {BINARISATIONS[metadata['binarisation']]}, "
+        f"{LIKELIHOODS[metadata['likelihood']]}"
     )
     return text if runs[0].metrics["is_log_likelihood"] else f"{text} († no log-likelihood)"
 
@@ -228,7 +228,7 @@ def reconstructions(runs: list[Run]) -> Figure:
     shown = first_seed(runs)
     first = shown[0].reconstructions
     rows = [("test image", first["originals"])]
-    if runs[0].about["treatment"] != "gray":
+    if runs[0].metadata["binarisation"] != "none":
         rows.append(("binarised", first["inputs"]))
     rows += [(f"k = {run.latent_dim}", run.reconstructions["reconstructions"]) for run in shown]
     return rows_figure(rows, 10, f"Test images, encoded and decoded at z = mu\n{setting(runs)}")

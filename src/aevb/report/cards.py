@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from aevb.comparison import DATASETS, LIKELIHOODS, TREATMENTS
 from aevb.intervals import Z95
-from aevb.tables import COLUMNS, MARK, NOTE
+from aevb.report.comparison import BINARISATIONS, DATASETS, LIKELIHOODS
+from aevb.report.tables import COLUMNS, MARK, NOTE
 
 LICENCES = {
     "mnist": "CC BY-SA 3.0 (LeCun, Cortes, Burges)",
@@ -14,21 +14,22 @@ LICENCES = {
 }
 
 
-def card(about: Mapping[str, Any], metrics: Mapping[str, float]) -> str:
+def card(metadata: Mapping[str, Any], metrics: Mapping[str, float]) -> str:
     """The card of one model as Markdown, from what its file says and from its metrics."""
-    k, seed, data = about["latent_dim"], about["seed"], about["data"]["name"]
+    k, seed, data = metadata["latent_dim"], metadata["seed"], metadata["data"]["name"]
     facts = {
         "model": "variational autoencoder of Kingma & Welling 2013 (arXiv:1312.6114)",
-        "encoder": f"784 pixels, {about['hidden']} tanh units, mu and log sigma² of {k} latents",
-        "decoder": f"{k} latents, {about['hidden']} tanh units, {LIKELIHOODS[about['likelihood']]}",
+        "encoder": f"784 pixels, {metadata['hidden']} units, mu and log sigma² of {k} latents",
+        "decoder": f"{k} latents, {metadata['hidden']} units, "
+        f"{LIKELIHOODS[metadata['likelihood']]}",
         "prior": "N(0, I)",
-        "data": f"{DATASETS[data]}, {about['train_images']:,} training images of 28 × 28 pixels",
+        "data": f"{DATASETS[data]}, {metadata['train_images']:,} training images of 28 × 28 pixels",
         "licence of the data": LICENCES[data],
-        "pixels": TREATMENTS[about["treatment"]],
-        "training": f"{about['optimiser']} at {about['learning_rate']:g}, "
-        f"{about['batch_size']} images a step, {about['mc_samples']} sample(s) of z an image; "
-        f"the weights of epoch {about['best_epoch']} of at most {about['max_epochs']}",
-        "arithmetic": f"{about['precision']} matrix products on {about['device']}; float32 weights",
+        "pixels": BINARISATIONS[metadata["binarisation"]],
+        "training": f"{metadata['optimiser']} at {metadata['learning_rate']:g}, "
+        f"{metadata['batch_size']} images a step, {metadata['mc_samples']} sample(s) of z each; "
+        f"the weights of epoch {metadata['best_epoch']} of at most {metadata['max_epochs']}",
+        "arithmetic": f"{metadata['precision']} products on {metadata['device']}; float32 weights",
     }
     mark = "" if metrics["is_log_likelihood"] else f" {MARK}"
     names = {**COLUMNS, "iwae_bound": f"IWAE bound (K = {metrics['iwae_k']})"}
@@ -70,7 +71,7 @@ recognises nothing, and is no source of images for anything that depends on them
 
 It has seen small, centred, upright images of one data set, and says nothing about others. Its
 samples are not filtered, and need not look like the data. The numbers above are about one training
-and the treatment of pixels that is named; across treatments and likelihoods they can't be compared.
+and the binarisation that is named; across binarisations and likelihoods they can't be compared.
 
 ## Use
 

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from aevb.comparison import Run, first_seed, principal_axes, setting
 from aevb.intervals import Z95, mean_and_se, student_half_width
-from aevb.params import Latents
-from aevb.tables import COLUMNS
+from aevb.plumbing.params import Latents
+from aevb.report.comparison import Run, first_seed, principal_axes, setting
+from aevb.report.tables import COLUMNS
 
 BLURRED = 0.1, 0.9
 """A pixel between these is neither paper nor ink."""
@@ -121,7 +121,7 @@ def tightness(runs: list[Run]) -> Iterator[str]:
 def training(runs: list[Run]) -> Iterator[str]:
     """When the trainings ended, and how far training and validation were apart then."""
     for run in first_seed(runs):
-        epochs, best = len(run.history), run.about["best_epoch"]
+        epochs, best = len(run.history), run.metadata["best_epoch"]
         row = run.history.set_index("epoch").loc[best]
         gap = row["train_elbo"] - row["validation_elbo"]
         text = f"k = {run.latent_dim}, seed {run.seed}: {epochs} epochs, weights of epoch {best}"

@@ -11,11 +11,11 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from aevb.comparison import DATASETS, PALETTE, Run, first_seed, per_image
-from aevb.figures import new_figure, rows_figure
-from aevb.observations import changed, over_seeds, paragraphs
-from aevb.observations import observations as observations_on
-from aevb.tables import differences
+from aevb.report.comparison import DATASETS, PALETTE, Run, first_seed, per_image
+from aevb.report.discussion import changed, over_seeds, paragraphs
+from aevb.report.discussion import observations as observations_on
+from aevb.report.figures import new_figure, rows_figure
+from aevb.report.tables import differences
 
 Variants = Mapping[str, Sequence[Run]]
 
@@ -27,16 +27,16 @@ IMAGES = 10
 
 
 def title(variants: Variants) -> str:
-    """The data, for titles; treatment and likelihood may differ between variants."""
-    about = next(iter(variants.values()))[0].about
-    return DATASETS[about["data"]["name"]]
+    """The data, for titles; binarisation and likelihood may differ between variants."""
+    metadata = next(iter(variants.values()))[0].metadata
+    return DATASETS[metadata["data"]["name"]]
 
 
 def scale(run: Run) -> str:
     """What a bound of the run is a bound of: only numbers on one scale can be compared."""
     if not run.metrics["is_log_likelihood"]:
         return "no log-likelihood †"
-    return "log-density" if run.about["treatment"] == "gray" else "log-probability"
+    return "log-density" if run.metadata["binarisation"] == "none" else "log-probability"
 
 
 def curves(variants: Variants) -> Figure:
@@ -51,7 +51,7 @@ def curves(variants: Variants) -> Figure:
         for run in runs:
             names = {"train_elbo": "train", "validation_elbo": "validation"}
             long = run.history.rename(columns=names).melt("epoch", [*names.values()], "set", "elbo")
-            long["images"] = long["epoch"] * run.about["train_images"]
+            long["images"] = long["epoch"] * run.metadata["train_images"]
             panel = f"k = {run.latent_dim}, {scale(run)}"
             shared = scale(run) if len(variants) > 1 else panel
             frames.append(long.assign(variant=variant, panel=panel, range=shared, seed=run.seed))

@@ -1,0 +1,55 @@
+"""Which code a stage depends on, derived from its imports: nobody has to list it.
+
+A stage depends on its script and on every library file that it imports, directly or through others.
+Files in plumbing/ are left out: they decide no result, or their effect is visible in the flags.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+SOURCE = Path(__file__).resolve().parents[2]
+PLUMBING = "aevb.plumbing"
+
+
+def code_of(script: str) -> list[str]:
+    """The files that decide the results of `src/train.py`, say: that file, then library files."""
+    found = {script}
+    waiting = [SOURCE.parent / script]
+    while waiting:
+        for module in _imports(waiting.pop()):
+            path = SOURCE / f"{module.replace('.', '/')}.py"
+            name = path.relative_to(SOURCE.parent).as_posix()
+            if name not in found and not module.startswith(PLUMBING) and path.exists():
+                found.add(name)
+                waiting.append(path)
+    return [script, *sorted(found - {script})]
+
+
+@cache
+def _imports(path: Path) -> tuple[str, ...]:
+    """The modules that a file imports anywhere in it, and names that may be modules."""
+
+    def names() -> Iterator[str]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                yield from (name.name for name in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                yield node.module
+                yield from (f"{node.module}.{name.name}" for name in node.names)
+
+    return tuple(names())
+
+
+def with_code(dvc_yaml: str) -> str:
+    """The text of dvc.yaml, with the present code among the `deps` of each stage."""
+
+    def stage(found: re.Match[str]) -> str:
+        code = "".join(f"      - {path}\n" for path in code_of(found["script"]))
+        files = re.sub(r"      - src/.*\n", "", found["deps"])
+        return f"{found['command']}{files}{code}"
+
+    pattern = r"(?P<command>    cmd: >-\n      python (?P<script>\S+)(?s:.*?)    deps:\n)"
+    return re.sub(pattern + r"(?P<deps>(?:      - .*\n)+)", stage, dvc_yaml)
