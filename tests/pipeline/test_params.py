@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from aevb.plumbing import cli, params, reference
 from aevb.plumbing.params import Params, Section, flags
-from test_cli import run, the_error
+from conftest import run, the_error
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ROOT / "params.yaml"

@@ -10,11 +10,15 @@ from pathlib import Path
 import pytest
 
 import graph
-from graph import ROOT, run
-from test_pipeline import SETTINGS, clone
+from graph import ROOT, clone, run
 from test_resume import kill_at_random, position, start
 
 pytestmark = pytest.mark.full
+
+SETTINGS = {
+    "one core": ("1", {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "LC_ALL": "C"}),
+    "four cores": ("4", {"MKL_NUM_THREADS": "2", "TZ": "Asia/Kathmandu", "MPLBACKEND": "pdf"}),
+}
 
 STEPS = 196
 """An epoch."""

@@ -1,11 +1,8 @@
 """The pipeline as a user runs it: a throw-away clone, a small mirror of MNIST, both engines."""
 
 import base64
-import gzip
-import hashlib
 import json
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,73 +11,24 @@ import pytest
 import graph
 from aevb.data import RAW_FILES
 from aevb.files import read_tensors
-from graph import ROOT, Values, changed, read_values, run, write_values
+from conftest import digests
+from graph import (
+    ROOT,
+    clone,
+    commit,
+    contents,
+    copy,
+    edit,
+    everything,
+    made,
+    read_values,
+    run,
+    write_values,
+)
 
-SIZES = {"train": 600, "t10k": 200}
 MODEL = "results/models/k2-seed0.safetensors"
 METRICS = "results/metrics/k2-seed0.json"
 SAMPLES = "results/samples/k2-seed0.safetensors"
-
-
-@pytest.fixture(scope="module")
-def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the first images of MNIST as the four .gz files."""
-    folder = tmp_path_factory.mktemp("mirror")
-    for name in RAW_FILES:
-        size = SIZES[name.split("-")[0]]
-        head, item = (16, 28 * 28) if "images" in name else (8, 1)
-        with gzip.open(ROOT / "data" / "mnist" / f"{name}.gz") as file:
-            content = file.read(head + size * item)
-        content = content[:4] + size.to_bytes(4, "big") + content[8:]
-        (folder / f"{name}.gz").write_bytes(gzip.compress(content, 1))
-    return folder
-
-
-def digests(mirror: Path) -> list[str]:
-    """SHA-256 of the unpacked files of a mirror."""
-    files = [gzip.decompress((mirror / f"{name}.gz").read_bytes()) for name in RAW_FILES]
-    return [hashlib.sha256(file).hexdigest() for file in files]
-
-
-def small(values: Values, mirror: Path) -> Values:
-    """The shipped parameters, made so small that a stage takes no longer than its imports."""
-    values = changed(values, "data", name="mnist", mirror=str(mirror), sha256=digests(mirror))
-    values = changed(values, "split", validation_size=100)
-    values = changed(values, "model", likelihood="bernoulli", hidden=16)
-    values = changed(values, "train", batch_size=50, max_epochs=2, device="cpu", threads=1)
-    values = changed(values, "evaluate", iwae_k=3)
-    values = changed(values, "sample", rows=2, columns=3)
-    values = changed(values, "reconstruct", images=5)
-    return changed(values, "runs", latent_dims=[2], seeds=[0])
-
-
-def commit(tree: Path, message: str) -> None:
-    """Put all that git does not ignore into a commit."""
-    run("git add --all", tree)
-    run(f"git -c user.name=Test -c user.email=test@localhost commit --quiet -m '{message}'", tree)
-
-
-@pytest.fixture(scope="module")
-def origin(tmp_path_factory: pytest.TempPathFactory, mirror: Path) -> Path:
-    """A git repository with the files of this working tree and small parameters."""
-    tree = tmp_path_factory.mktemp("origin") / "tree"
-    files = run("git ls-files --cached --others --exclude-standard -z", ROOT)
-    for name in filter(None, files.split("\0")):
-        if (ROOT / name).is_file():
-            (tree / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, tree / name)
-    run("git init --quiet", tree)
-    write_values(tree, small(read_values(tree), mirror))
-    commit(tree, "all files")
-    return tree
-
-
-def clone(origin: Path, tree: Path) -> Path:
-    """A fresh clone."""
-    run(f"git clone --quiet {origin} {tree}", origin)
-    run("git config user.name Test", tree)
-    run("git config user.email test@localhost", tree)
-    return tree
 
 
 @pytest.fixture(scope="module")
@@ -97,33 +45,6 @@ def by_dvc(origin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     tree = clone(origin, tmp_path_factory.mktemp("dvc") / "tree")
     run("dvc repro", tree)
     return tree
-
-
-def copy(tree: Path, to: Path) -> Path:
-    """A copy with all time stamps, so that neither engine sees a difference."""
-    return shutil.copytree(tree, to / "copy", symlinks=True)
-
-
-def edit(tree: Path, section: str, **entries: Any) -> None:
-    """Change params.yaml."""
-    write_values(tree, changed(read_values(tree), section, **entries))
-
-
-def contents(tree: Path, *folders: str) -> dict[str, bytes]:
-    """Every file in the folders, with its bytes."""
-    paths = [path for folder in folders for path in (tree / folder).rglob("*") if path.is_file()]
-    return {path.relative_to(tree).as_posix(): path.read_bytes() for path in sorted(paths)}
-
-
-def made(tree: Path) -> dict[str, bytes]:
-    """What the stages made, with its bytes."""
-    return contents(tree, "data/raw", "data/split", "results")
-
-
-def everything(tree: Path) -> dict[str, bytes]:
-    """Every file but what Snakemake, git and Python keep for themselves."""
-    own = re.compile(r"\.snakemake/|\.git/|.*__pycache__/")
-    return {path: data for path, data in contents(tree, ".").items() if not own.match(path)}
 
 
 def jobs(output: str) -> list[str]:

@@ -1,26 +1,20 @@
 """The stages at the command line: help, wrong usage, bad files, each told in one line."""
 
-import logging
 import os
 import re
-import runpy
 import signal
 import subprocess
 import sys
 from argparse import ArgumentTypeError, Namespace
-from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
-from typing import NamedTuple
-from unittest import mock
 
 import pytest
 import torch
 
 from aevb.files import InputError
 from aevb.plumbing import cli, params
-from conftest import ROOT, write_raw
+from conftest import ROOT, Outcome, captured, run, the_error, write_raw
 
 STAGES: dict[str, tuple[type[params.Section], ...]] = {
     "download": (params.Data,),
@@ -93,44 +87,6 @@ SETTINGS = {
 }
 
 
-class Outcome(NamedTuple):
-    """What a command left: its exit code and what it printed."""
-
-    code: object
-    out: str
-    error: str
-
-
-def captured(act: Callable[[], object], *words: object) -> Outcome:
-    """The outcome of a call with these words as command line; this process stays as it was."""
-    logger, environment = logging.getLogger("aevb"), dict(os.environ)
-    handlers, threads = list(logger.handlers), torch.get_num_threads()
-    out, error = StringIO(), StringIO()
-    code: object = 0
-    try:
-        with (
-            mock.patch.object(sys, "argv", [str(word) for word in words]),
-            redirect_stdout(out),
-            redirect_stderr(error),
-        ):
-            act()
-    except SystemExit as stop:
-        code = stop.code or 0
-    finally:
-        logger.handlers[:] = handlers
-        os.environ.clear()
-        os.environ.update(environment)
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(False)
-    return Outcome(code, out.getvalue(), error.getvalue())
-
-
-def run(stage: str, *words: object) -> Outcome:
-    """A stage's script, run in this process since importing torch takes seconds."""
-    script = str(ROOT / "src" / f"{stage}.py")
-    return captured(lambda: runpy.run_path(script, run_name="__main__"), script, *words)
-
-
 def command(stage: str, made: Path, output: Path) -> list[str]:
     """The words of a stage's command, its inputs in `made`, its outputs in `output`."""
     words = SETTINGS[stage].split()
@@ -157,16 +113,6 @@ def copy(made: Path, tmp_path: Path) -> Path:
     """The same, to be damaged."""
     subprocess.run(["cp", "-r", str(made), str(tmp_path / "copy")], check=True)
     return tmp_path / "copy"
-
-
-def the_error(outcome: Outcome, code: int) -> str:
-    """The one line that says what is wrong; nothing comes after it."""
-    lines = outcome.error.splitlines()
-    assert outcome.code == code, outcome.error
-    assert outcome.out == ""
-    assert "Traceback" not in outcome.error
-    assert [line for line in lines if "error" in line.lower()] == lines[-1:]
-    return lines[-1]
 
 
 # Usage.
@@ -475,7 +421,7 @@ def test_a_line_is_written_in_one_piece(parser, monkeypatch):
             pieces.append(text)
             return len(text)
 
-    monkeypatch.setitem(globals(), "StringIO", Terminal)
+    monkeypatch.setattr("conftest.StringIO", Terminal)
     captured(lambda: cli.run(lambda _: cli.log.info("done"), parser), "stage.py")
     assert [piece for piece in pieces if piece] == ["$ stage.py\n", "done\n"]
 

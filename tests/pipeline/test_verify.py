@@ -22,8 +22,7 @@ from aevb.plumbing.verification import (
     spread_tolerance,
     verify,
 )
-from conftest import ROOT
-from test_cli import Outcome, run, the_error
+from conftest import ROOT, Outcome, run, the_error
 
 SPREAD = "results/studies/seeds/default/metrics"
 METRICS = {

@@ -3,17 +3,14 @@
 What is run: the sh blocks, their `# or: …`, and what stands in `code` and in no block.
 """
 
-# ruff: noqa: F401, F811 (fixtures of another file)
-
 import re
 import sys
 from pathlib import Path
 
 import pytest
-
-from graph import changed, read_values, run, write_values
 from test_docs import PAGES, TOOLS, blocks
-from test_pipeline import clone, commit, copy, mirror, origin
+
+from graph import changed, clone, commit, copy, read_values, run, write_values
 
 LEFT_OUT = {  # how a command begins: why it is not run
     "make slurm": "needs the network; make slurm-test is in CI",
