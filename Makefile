@@ -72,7 +72,7 @@ bench: $(ready)  ## time to a given ELBO against textbook loops; on an idle mach
 	snakemake --cores 1 data/split/validation.safetensors
 	python benchmarks/step.py data/split/validation.safetensors
 
-generated: $(ready)  ## write the files that follow from src/aevb/params.py; resets params.yaml
+generated: $(ready)  ## write the files that follow from src/aevb/plumbing/params.py; resets params.yaml
 	python src/params.py schema > workflow/schemas/params.schema.json
 	python src/params.py markdown > docs/parameters.md
 	python src/params.py yaml > params.yaml
