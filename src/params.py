@@ -42,7 +42,7 @@ def as_markdown() -> str:
     lines = [
         "# Every parameter",
         "",
-        "Generated from [params.py](../src/aevb/plumbing/params.py) by `make generated`. Values are",
+        "Written by `make generated` from [params.py](../src/aevb/plumbing/params.py). Values are",
         "set in [params.yaml](../params.yaml); `make check` reports mistakes in it in one line.",
         "Each parameter is a flag of its stage: `train.decay` is `--decay` of `src/train.py`.",
         "After a change of a value, both engines run the stages again that use the section, and",

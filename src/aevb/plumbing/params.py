@@ -108,7 +108,7 @@ class Train(Section):
         "dynamic",
         description="pixels drawn in each epoch, drawn once, or gray",
     )
-    optimiser: Optimiser = Field("adam", description="optimiser; the paper uses Adagrad")
+    optimiser: Optimiser = Field("adam", description="the paper uses Adagrad")
     learning_rate: float = Field(0.005, gt=0, le=1, description="initial learning rate")
     decay: float = Field(
         0.6,
@@ -124,7 +124,7 @@ class Train(Section):
     )
     precision: Precision = Field(
         "auto",
-        description="precision of products; auto: bfloat16 if native",
+        description="matrix products; auto: bfloat16 if native",
     )
     device: Device = Field("auto", description="auto: cuda if available, else cpu")
     threads: int = Field(
