@@ -1,10 +1,53 @@
-# One training for each latent dimension and seed, and what is made of each model.
+# From the original files to what is made of each model. Each latent dimension and seed is a run.
+
+RAW = [
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+]
+
+
+localrules:
+    download,
+    split,
+
+
+rule download:
+    input:
+        bundled=expand("data/mnist/{name}.gz", name=RAW),
+        code=code("download"),
+    output:
+        expand("data/raw/{name}", name=[*RAW, "dataset.json"]),
+    log:
+        "logs/download.log",
+    params:
+        flags=flags("data"),
+    shell:
+        "python src/download.py --bundled data/mnist --output data/raw {params.flags} --log {log}"
+
+
+rule split:
+    input:
+        raw=rules.download.output,
+        code=code("split"),
+    output:
+        train="data/split/train.safetensors",
+        validation="data/split/validation.safetensors",
+        test="data/split/test.safetensors",
+    log:
+        "logs/split.log",
+    params:
+        flags=flags("split"),
+    shell:
+        "python src/split.py --raw data/raw --train {output.train} "
+        "--validation {output.validation} --test {output.test} {params.flags} --log {log}"
 
 
 rule train:
     input:
-        train="data/split/train.safetensors",
-        validation="data/split/validation.safetensors",
+        train=rules.split.output.train,
+        validation=rules.split.output.validation,
         code=code("train"),
     output:
         model="results/{study}models/k{k}-seed{seed}.safetensors",
@@ -24,15 +67,15 @@ rule train:
 
 rule evaluate:
     input:
-        test="data/split/test.safetensors",
-        model="results/{study}models/k{k}-seed{seed}.safetensors",
+        test=rules.split.output.test,
+        model=rules.train.output.model,
         code=code("evaluate"),
     output:
         metrics=of_a_run("results/{study}metrics/k{k}-seed{seed}.json", "metrics", "Evaluation"),
         evaluation="results/{study}evaluation/k{k}-seed{seed}.safetensors",
     log:
         "logs/{study}evaluate/k{k}-seed{seed}.log",
-    priority: 1  # the longest of the three that follow a training
+    priority: 1  # it takes longer than sample and reconstruct
     group:
         a_run
     params:
@@ -42,24 +85,17 @@ rule evaluate:
         "--metrics {output.metrics} --evaluation {output.evaluation} {params.flags} --log {log}"
 
 
+SAMPLES = "results/{study}samples/k{k}-seed{seed}"
+
+
 rule sample:
     input:
-        model="results/{study}models/k{k}-seed{seed}.safetensors",
+        model=rules.train.output.model,
         code=code("sample"),
     output:
-        means=of_a_run(
-            "results/{study}samples/k{k}-seed{seed}-means.png",
-            "run_samples",
-            "Samples",
-            picture="means",
-        ),
-        draws=of_a_run(
-            "results/{study}samples/k{k}-seed{seed}-draws.png",
-            "run_samples",
-            "Samples",
-            picture="draws",
-        ),
-        samples="results/{study}samples/k{k}-seed{seed}.safetensors",
+        means=of_a_run(f"{SAMPLES}-means.png", "run_samples", "Samples", picture="means"),
+        draws=of_a_run(f"{SAMPLES}-draws.png", "run_samples", "Samples", picture="draws"),
+        samples=f"{SAMPLES}.safetensors",
     log:
         "logs/{study}sample/k{k}-seed{seed}.log",
     group:
@@ -71,18 +107,17 @@ rule sample:
         "--draws {output.draws} --samples {output.samples} {params.flags} --log {log}"
 
 
+RECONSTRUCTIONS = "results/{study}reconstructions/k{k}-seed{seed}"
+
+
 rule reconstruct:
     input:
-        test="data/split/test.safetensors",
-        model="results/{study}models/k{k}-seed{seed}.safetensors",
+        test=rules.split.output.test,
+        model=rules.train.output.model,
         code=code("reconstruct"),
     output:
-        figure=of_a_run(
-            "results/{study}reconstructions/k{k}-seed{seed}.png",
-            "run_reconstructions",
-            "Reconstructions",
-        ),
-        reconstructions="results/{study}reconstructions/k{k}-seed{seed}.safetensors",
+        figure=of_a_run(f"{RECONSTRUCTIONS}.png", "run_reconstructions", "Reconstructions"),
+        reconstructions=f"{RECONSTRUCTIONS}.safetensors",
     log:
         "logs/{study}reconstruct/k{k}-seed{seed}.log",
     group:
