@@ -1,7 +1,8 @@
-"""Which code a stage depends on, derived from its imports: nobody has to list it.
+"""The code that a stage depends on, derived from its imports.
 
-A stage depends on its script and on every library file that it imports, directly or through others.
-Files in plumbing/ are left out: they decide no result, or their effect is visible in the flags.
+A stage depends on its script and on every library file that it imports, directly or indirectly.
+Files in plumbing/ are left out, because they do not change the results of a stage, except through
+its flags.
 """
 
 import ast
@@ -15,7 +16,7 @@ PLUMBING = "aevb.plumbing"
 
 
 def code_of(script: str) -> list[str]:
-    """The files that decide the results of `src/train.py`, say: that file, then library files."""
+    """The files that the results of a script, such as `src/train.py`, depend on; it comes first."""
     found = {script}
     waiting = [SOURCE.parent / script]
     while waiting:
@@ -30,7 +31,7 @@ def code_of(script: str) -> list[str]:
 
 @cache
 def _imports(path: Path) -> tuple[str, ...]:
-    """The modules that a file imports anywhere in it, and names that may be modules."""
+    """The names that a file imports, at its top or in functions; some of them are modules."""
 
     def names() -> Iterator[str]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -44,7 +45,7 @@ def _imports(path: Path) -> tuple[str, ...]:
 
 
 def with_code(dvc_yaml: str) -> str:
-    """The text of dvc.yaml, with the present code among the `deps` of each stage."""
+    """The text of dvc.yaml with the present code in the `deps` of each stage."""
 
     def stage(found: re.Match[str]) -> str:
         code = "".join(f"      - {path}\n" for path in code_of(found["script"]))
