@@ -21,6 +21,9 @@ RAW_FILES = (
     "t10k-labels-idx1-ubyte",
 )
 
+BINARISATIONS = ("dynamic", "static", "none")
+"""How gray pixels become zeros and ones: drawn anew in each epoch, drawn once, not at all."""
+
 Bytes = NDArray[np.uint8]
 SetName = Literal["train", "validation", "test"]
 
