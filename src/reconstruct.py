@@ -32,7 +32,7 @@ def arguments() -> cli.Parser:
         "--reconstructions",
         type=Path,
         required=True,
-        help="the images in it to write (.safetensors)",
+        help="its images to write (.safetensors)",
     )
     return parser
 

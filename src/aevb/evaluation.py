@@ -19,7 +19,7 @@ from aevb.intervals import mean_with_error
 from aevb.rng import generator
 
 BLOCK = 100
-"""Images that share a stream of noise. The number is fixed so that noise depends on nothing else."""
+"""Images that share a stream of noise. The number is fixed, since the noise depends on it."""
 
 DRAWS = 5
 """Draws of z that are computed at a time: few enough for their logits to fit into the cache."""

@@ -601,4 +601,4 @@ def test_a_checkpoint_that_cannot_be_used_is_left_alone(small_sets, tmp_path, ca
     assert "another run" in caplog.text
     checkpoint.path.write_bytes(content[: len(content) // 2])
     assert checkpoint.load() is None
-    assert "training starts from the beginning" in caplog.text
+    assert "training starts anew" in caplog.text

@@ -59,9 +59,7 @@ def exclusive(path: Path) -> Iterator[None]:
                 f"{path}: another training is writing it ({owner}); wait for it or stop it first"
             ) from None
         except OSError as error:
-            log.warning(
-                "%s: cannot be locked (%s); do not start a second training", path, error.strerror
-            )
+            log.warning("%s: cannot be locked (%s); start no second training", path, error.strerror)
         if not lock.exists() or not os.path.samestat(os.fstat(file.fileno()), lock.stat()):
             raise InputError(f"{path}: another training has just finished it; run again")
         try:
@@ -92,12 +90,10 @@ class Checkpoint:
         try:
             arrays, metadata = read_tensors(self.path, "checkpoint")
         except InputError as error:
-            log.warning("checkpoint ignored, training starts from the beginning: %s", error)
+            log.warning("checkpoint ignored, training starts anew: %s", error)
             return None
         if metadata.get("key") != self.key:
-            log.warning(
-                "%s: checkpoint of another run, training starts from the beginning", self.path
-            )
+            log.warning("%s: checkpoint of another run, training starts anew", self.path)
             return None
         return arrays, {name: value for name, value in metadata.items() if name != "key"}
 
