@@ -2,7 +2,6 @@
 
 import ast
 import os
-import re
 import shlex
 import shutil
 import signal
@@ -115,47 +114,6 @@ def write_values(tree: Path, values: Values) -> None:
 def changed(values: Values, section: str, **entries: Any) -> Values:
     """The parameters with other entries in one section."""
     return {**values, section: {**values[section], **entries}}
-
-
-def commit(tree: Path, message: str) -> None:
-    """Put all that git does not ignore into a commit."""
-    run("git add --all", tree)
-    run(f"git -c user.name=Test -c user.email=test@localhost commit --quiet -m '{message}'", tree)
-
-
-def clone(origin: Path, tree: Path) -> Path:
-    """A fresh clone."""
-    run(f"git clone --quiet {origin} {tree}", origin)
-    run("git config user.name Test", tree)
-    run("git config user.email test@localhost", tree)
-    return tree
-
-
-def copy(tree: Path, to: Path) -> Path:
-    """A copy with all time stamps, so that neither engine sees a difference."""
-    return shutil.copytree(tree, to / "copy", symlinks=True)
-
-
-def edit(tree: Path, section: str, **entries: Any) -> None:
-    """Change params.yaml."""
-    write_values(tree, changed(read_values(tree), section, **entries))
-
-
-def contents(tree: Path, *folders: str) -> dict[str, bytes]:
-    """Every file in the folders, with its bytes."""
-    paths = [path for folder in folders for path in (tree / folder).rglob("*") if path.is_file()]
-    return {path.relative_to(tree).as_posix(): path.read_bytes() for path in sorted(paths)}
-
-
-def made(tree: Path) -> dict[str, bytes]:
-    """What the stages made, with its bytes."""
-    return contents(tree, "data/raw", "data/split", "results")
-
-
-def everything(tree: Path) -> dict[str, bytes]:
-    """Every file but what Snakemake, git and Python keep for themselves."""
-    own = re.compile(r"\.snakemake/|\.git/|.*__pycache__/")
-    return {path: data for path, data in contents(tree, ".").items() if not own.match(path)}
 
 
 def snakemake_graph(tree: Path, *targets: str) -> Graph:

@@ -394,7 +394,7 @@ def test_two_engines_in_one_tree(prepared, by_engine, tmp_path):
             assert refusal in second.lower()
             if engine == "snakemake":
                 other = fails("dvc repro --single-item train@2-0", tree)
-                assert f"another training is at it (process {pid} on " in other
+                assert f"another training is writing it (process {pid} on " in other
             os.kill(pid, signal.SIGCONT)
             assert process.wait(TIMEOUT) == 0
         assert trained(tree) == by_engine
@@ -432,7 +432,7 @@ def test_the_engine_dies_and_its_training_lives(engine, prepared, by_engine, tmp
         # What it says goes where the engine's words went: Snakemake has removed its log by now.
         assert "stopped by SIGTERM" in log.read_text()
         run(ENGINES[engine], tree)
-        assert "taken up again" in (tree / LOG).read_text()
+        assert "resumed" in (tree / LOG).read_text()
         assert trained(tree) == by_engine
 
 

@@ -190,8 +190,8 @@ def kill_at_random(
 
 
 def taken_up(log: str, steps: int = STEPS) -> list[int]:
-    """The steps at which trainings say that they were taken up again."""
-    found = re.findall(r"taken up again in epoch (\d+), step (\d+), ", log)
+    """The steps at which trainings say that they were resumed."""
+    found = re.findall(r"resumed in epoch (\d+), step (\d+), ", log)
     return [(int(epoch) - 1) * steps + int(step) for epoch, step in found]
 
 
@@ -415,7 +415,7 @@ def test_an_engine_sees_a_stopped_training_as_failed(engine, prepared, by_engine
     run(
         "snakemake --forceall --cores 1 " + MODEL if engine == "snakemake" else ENGINES["dvc"], tree
     )
-    assert "taken up again" in (tree / LOG).read_text()
+    assert "resumed" in (tree / LOG).read_text()
     assert trained(tree) == by_engine
 
 
@@ -536,7 +536,7 @@ def refused(outcome: Outcome, path: Path) -> None:
     lines = [line for line in outcome.error.splitlines() if "afresh" in line]
     assert len(lines) == 1
     assert str(path) in lines[0]
-    assert "taken up again" not in outcome.error
+    assert "resumed" not in outcome.error
     assert "Traceback" not in outcome.error
 
 

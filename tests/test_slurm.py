@@ -310,7 +310,7 @@ def test_a_killed_snakemake_leaves_no_second_writer(tree, undisturbed):
     (first,) = queue(tree, "running")
     run("snakemake --unlock", tree)
     with running(command, tree, tree / "said") as head:
-        refused = f"another training is at it (process {process} on "
+        refused = f"another training is writing it (process {process} on "
         assert wait_for(lambda: refused in log_of(tree, 0), head)
         run(f"scancel {first}", tree)
         assert head.wait(280) == 0, (tree / "said").read_text()

@@ -1,4 +1,4 @@
-"""Means with their standard errors, and intervals for means over few trainings."""
+"""Means with their standard errors, and intervals of means over few trainings."""
 
 import math
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ def student(freedom: int, probability: float) -> float:
 
 
 def student_half_width(values: Sequence[float], level: float = 0.95) -> float:
-    """Half the interval that covers the mean of normal values so often; nan for fewer than two."""
+    """Half the width of Student's interval of the mean; nan for fewer than two values."""
     if len(values) < 2:
         return math.nan
     return student(len(values) - 1, (1 + level) / 2) * mean_and_se(values)[1]

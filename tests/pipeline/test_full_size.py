@@ -11,7 +11,7 @@ import pytest
 
 import graph
 from graph import ROOT, clone, run
-from test_resume import kill_at_random, position, start
+from processes import kill_at_random, position, start
 
 pytestmark = pytest.mark.full
 

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from aevb.plumbing import cli, params, reference
 from aevb.plumbing.params import Params, Section, flags
-from conftest import run, the_error
+from stages import error_line as the_error
+from stages import run_script as run
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ROOT / "params.yaml"

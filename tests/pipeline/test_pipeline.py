@@ -11,40 +11,21 @@ import pytest
 import graph
 from aevb.data import RAW_FILES
 from aevb.files import read_tensors
-from conftest import digests
-from graph import (
-    ROOT,
+from graph import ROOT, read_values, run, write_values
+from repository import (
+    METRICS,
+    MODEL,
     clone,
     commit,
     contents,
     copy,
+    digests,
     edit,
     everything,
     made,
-    read_values,
-    run,
-    write_values,
 )
 
-MODEL = "results/models/k2-seed0.safetensors"
-METRICS = "results/metrics/k2-seed0.json"
 SAMPLES = "results/samples/k2-seed0.safetensors"
-
-
-@pytest.fixture(scope="module")
-def by_snakemake(origin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone in which Snakemake has made everything; tests work on copies."""
-    tree = clone(origin, tmp_path_factory.mktemp("snakemake") / "tree")
-    run("snakemake --cores 2", tree)
-    return tree
-
-
-@pytest.fixture(scope="module")
-def by_dvc(origin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone in which DVC has made everything; tests work on copies."""
-    tree = clone(origin, tmp_path_factory.mktemp("dvc") / "tree")
-    run("dvc repro", tree)
-    return tree
 
 
 def jobs(output: str) -> list[str]:

@@ -22,7 +22,10 @@ from aevb.plumbing.verification import (
     spread_tolerance,
     verify,
 )
-from conftest import ROOT, Outcome, run, the_error
+from graph import ROOT
+from stages import Outcome
+from stages import error_line as the_error
+from stages import run_script as run
 
 SPREAD = "results/studies/seeds/default/metrics"
 METRICS = {

@@ -25,7 +25,7 @@ def likelihood_names() -> tuple[str, ...]:
     path = Path(__file__).parents[1] / "likelihoods.py"
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         match node:
-            case ast.AnnAssign(target=ast.Name("LIKELIHOODS"), value=ast.Dict(keys)):
+            case ast.Assign([ast.Name("LIKELIHOODS")], ast.Dict(keys)):
                 return tuple(ast.literal_eval(key) for key in keys if key)
     raise LookupError(f"{path} defines no dictionary LIKELIHOODS")
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
-from aevb.evaluation import evaluate, mean_kl_per_dimension, summarise
+from aevb.evaluation import bound_metrics, evaluate, mean_kl_per_dimension
 from linear_gaussian import D, K, S, model
 
 torch.set_num_threads(1)
@@ -27,7 +27,7 @@ def test_with_the_exact_posterior_every_bound_is_log_px(samples):
     np.testing.assert_allclose(terms["iwae_bound"], exact.log_px(x), rtol=1e-5)
     # The ELBO's estimate has noise, since its KL is in closed form; its mean has not.
     np.testing.assert_allclose(exact.mean_log_px_given_z(x) - exact.kl(x), exact.log_px(x))
-    metrics = summarise(terms, samples)
+    metrics = bound_metrics(terms, samples)
     noise = math.sqrt((exact.noise(x) ** 2).mean() / samples / len(x))
     assert abs(metrics["elbo"] - exact.log_px(x).mean()) < 4 * noise
     assert metrics["iwae_bound"] == pytest.approx(exact.log_px(x).mean(), rel=1e-5)
@@ -109,7 +109,7 @@ def test_standard_errors_have_nominal_coverage():
     truth["reconstruction_error"] = -truth["log_px_given_z"]
     width = stats.t(size - 1).ppf(0.975)
     metrics = [
-        summarise({name: values[start : start + size] for name, values in terms.items()}, 1)
+        bound_metrics({name: values[start : start + size] for name, values in terms.items()}, 1)
         for start in range(0, sets * size, size)
     ]
     for name, expected in truth.items():
@@ -122,7 +122,7 @@ def test_standard_errors_have_nominal_coverage():
 
 def test_standard_errors_are_over_images():
     terms = evaluate(model(1), model(1).draw(30), 5, seed=0)
-    metrics = summarise(terms, 5)
+    metrics = bound_metrics(terms, 5)
     for name in ("log_px_given_z", "kl", "iwae_bound"):
         assert metrics[f"{name}_se"] == pytest.approx(stats.sem(terms[name].astype(float)))
     elbo = terms["log_px_given_z"].astype(float) - terms["kl"].astype(float)
@@ -155,7 +155,7 @@ def test_noise_is_of_its_image_and_its_seed():
 
 def test_identities_of_the_summary():
     terms = evaluate(model(1), model(1).draw(130), 7, seed=0)
-    metrics = summarise(terms, 7)
+    metrics = bound_metrics(terms, 7)
     assert metrics["elbo"] == pytest.approx(metrics["log_px_given_z"] - metrics["kl"])
     assert metrics["reconstruction_error"] == -metrics["log_px_given_z"]
     assert metrics["reconstruction_error_se"] == metrics["log_px_given_z_se"]
@@ -171,7 +171,7 @@ def test_means_are_over_images_and_not_over_batches():
     wrong = model(wrong=1)
     x = wrong.draw(101)
     x[100] += 30
-    metrics = summarise(evaluate(wrong, x, 200, seed=0), 200)
+    metrics = bound_metrics(evaluate(wrong, x, 200, seed=0), 200)
     assert metrics["kl"] == pytest.approx(wrong.kl(x).mean(), rel=1e-6)
     assert metrics["iwae_bound"] < wrong.log_px(x).mean()
     expected = wrong.mean_log_px_given_z(x)
