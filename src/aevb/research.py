@@ -13,9 +13,8 @@ from matplotlib.lines import Line2D
 
 from aevb.files import Arrays
 from aevb.intervals import mean_and_se, student_half_width
-from aevb.report.comparison import PALETTE
 from aevb.report.discussion import paragraphs
-from aevb.report.figures import new_figure
+from aevb.report.figures import PALETTE, new_figure
 
 Found = Mapping[tuple[int, int | str], Mapping[str, Mapping[str, float]]]
 """For each (latent_dim, seed) the metrics of each stage."""

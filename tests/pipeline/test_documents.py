@@ -1,4 +1,4 @@
-"""Documents hold what the results say, wherever they are put, and print as one page."""
+"""Results in documents: inserted, moved with their links, and printed as one page."""
 
 import base64
 import re
@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-import test_cli
+import document
 from aevb.files import InputError
-from aevb.report.documents import filled, moved, page, shown
+from conftest import ROOT
+from document import filled, moved, page, shown
 
 DOCUMENT = """# A title
 
@@ -37,7 +38,7 @@ The encoder q_φ(z|x) of `a_b`, -1.5 ± 0.2 †, log_px.
 
 @pytest.fixture
 def docs(tmp_path: Path) -> Path:
-    """A folder for the document, the results beside it."""
+    """The folder of the document, next to the folder of the results."""
     (tmp_path / "docs").mkdir()
     (tmp_path / "results").mkdir()
     (tmp_path / "results/table.md").write_text("| new |\n|---|\n| ± 2 |\n", encoding="utf-8")
@@ -45,11 +46,11 @@ def docs(tmp_path: Path) -> Path:
     return tmp_path / "docs"
 
 
-def test_what_is_shown_is_found():
+def test_the_shown_files_are_found():
     assert shown(DOCUMENT) == ["../results/table.md", "../results/a.png"]
 
 
-def test_files_are_put_in_their_place_and_nothing_else_changes(docs):
+def test_files_are_inserted_and_nothing_else_changes(docs):
     text = filled(DOCUMENT, docs)
     assert "| ± 2 |" in text
     assert "| old |" not in text
@@ -60,13 +61,13 @@ def test_files_are_put_in_their_place_and_nothing_else_changes(docs):
     assert filled(text, docs) == text
 
 
-def test_a_file_that_is_missing_is_named(docs):
+def test_a_missing_file_is_named(docs):
     (docs / "../results/table.md").unlink()
     with pytest.raises(InputError, match=r"results/table\.md: no such file"):
         filled(DOCUMENT, docs)
 
 
-def test_links_lead_where_they_led(docs):
+def test_links_of_a_moved_document_have_the_same_targets(docs):
     text = moved(DOCUMENT, docs, docs.parent / "results/deep/er")
     assert "[the code](../../../src/a.py#L3)" in text
     assert "![A picture](../../a.png)" in text
@@ -78,7 +79,7 @@ def test_links_lead_where_they_led(docs):
 
 
 class Seen(HTMLParser):
-    """The tags of a page, in order, and what they name."""
+    """The tags of a page in order, and the targets of its links and pictures."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -91,7 +92,7 @@ class Seen(HTMLParser):
         self.names += [str(value) for name, value in attrs if name in ("href", "src")]
 
 
-def test_a_page_needs_nothing_beside_it(docs):
+def test_a_page_is_self_contained(docs):
     text = page(filled(DOCUMENT, docs), docs)
     seen = Seen(text)
     assert seen.names == [
@@ -107,27 +108,36 @@ def test_a_page_needs_nothing_beside_it(docs):
     assert text.count("<a ") == text.count("</a>") == 2
 
 
-def test_formulas_and_numbers_are_set(docs):
+def test_formulas_and_numbers_are_typeset(docs):
     text = page(filled(DOCUMENT, docs), docs)
     assert "q<sub>φ</sub>(z|x) of <code>a_b</code>, -1.5&nbsp;±&nbsp;0.2&nbsp;†, log_px." in text
     assert "<pre>L = E<sub>z ~ q<sub>φ</sub></sub> &lt;x&gt;\n</pre>" in text
 
 
-def test_the_stage_writes_both(docs):
+def write(docs: Path) -> tuple[Path, Path]:
+    """Run the script on docs/a.md."""
     (docs / "a.md").write_text(DOCUMENT, encoding="utf-8")
     outputs = docs / "out/a.md", docs / "out/a.html"
-    words = ["--markdown", str(outputs[0]), "--html", str(outputs[1])]
-    outcome = test_cli.run("document", "--document", str(docs / "a.md"), *words)
-    assert outcome.code == 0, outcome.error
-    assert "(../../results/a.png)" in outputs[0].read_text(encoding="utf-8")
-    assert "± 2" in outputs[1].read_text(encoding="utf-8")
+    words = ["--document", docs / "a.md", "--markdown", outputs[0], "--html", outputs[1]]
+    document.main(document.arguments().parse_args([str(word) for word in words]))
+    return outputs
 
 
-def test_the_stage_writes_nothing_where_a_picture_is_missing(docs):
-    (docs / "a.md").write_text(DOCUMENT, encoding="utf-8")
+def test_the_script_writes_the_document_and_its_page(docs):
+    markdown, html = write(docs)
+    assert "(../../results/a.png)" in markdown.read_text(encoding="utf-8")
+    assert "± 2" in html.read_text(encoding="utf-8")
+
+
+def test_the_script_writes_nothing_if_a_picture_is_missing(docs):
     (docs / "../results/a.png").unlink()
-    words = ["--markdown", str(docs / "b.md"), "--html", str(docs / "b.html")]
-    outcome = test_cli.run("document", "--document", str(docs / "a.md"), *words)
-    assert outcome.code == 1
-    assert "a.png: no such file" in test_cli.the_error(outcome, 1)
-    assert not list(docs.glob("b.*"))
+    with pytest.raises(InputError, match=r"a\.png: no such file"):
+        write(docs)
+    assert not (docs / "out").exists()
+
+
+def test_the_documents_of_this_project_show_results():
+    """A misspelt marker would never be replaced; `make lint` checks the text of the others."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    names = {Path(name).name for path in pages for name in shown(path.read_text(encoding="utf-8"))}
+    assert {"table.md", "differences.md", "discussion.md", "samples.png"} <= names
