@@ -1,6 +1,5 @@
 """Studies replace values of params.yaml, variant by variant, and mistakes in them are reported."""
 
-
 import pytest
 
 from aevb.plumbing.params import Params
