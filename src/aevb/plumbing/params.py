@@ -305,10 +305,12 @@ def problems(error: ValidationError) -> str:
 
 
 def advice(kind: str, value: Any) -> str:
-    """What to write instead of a value, for mistakes that are often made."""
+    """What to write instead of a text, for mistakes that are often made."""
+    if not isinstance(value, str):
+        return ""
     if kind == "literal_error" and value in RENAMED:
         return f"; {value} is now called {RENAMED[value]}"
-    if kind in ("float_type", "int_type") and isinstance(value, str):
+    if kind in ("float_type", "int_type"):
         try:
             number = float(value)
         except ValueError:
