@@ -1,18 +1,16 @@
-"""The pipeline on a real SLURM of one node: whatever ends a job, the bytes come out the same.
+"""The pipeline on a real SLURM of one node: whatever ends a job, the bytes are the same.
 
-tests/slurm/cluster brings the node up. A training that is to be disturbed is stopped (SIGSTOP) as
-soon as it listens to signals, so that none ends before its turn; SLURM lets it go on (SIGCONT)
-when it ends it.
+The script slurm/cluster starts the node. A training that is to be disturbed is stopped (SIGSTOP) as
+soon as it handles signals, so that it cannot finish early; SLURM continues it (SIGCONT) when it
+ends the job.
 """
-
-# ruff: noqa: F401 (fixtures of another file)
 
 import os
 import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,26 +18,31 @@ from pathlib import Path
 import pytest
 
 from graph import ROOT, run
-from test_pipeline import clone, edit, made, mirror, origin
-from test_resume import kill_group, running, taken_up, wait_for
+from processes import kill_group, running, steps_resumed, wait_for
+from repository import clone, edit, made
 
 pytestmark = pytest.mark.slurm
 
-CLUSTER = ROOT / "tests" / "slurm" / "cluster"
+CLUSTER = ROOT / "tests" / "robustness" / "slurm" / "cluster"
 STATE = Path("/dev/shm/aevb-slurm")
 PROFILE = Path("workflow/profiles/slurm/config.yaml")
 SNAKEMAKE = f"timeout -k 10 280 snakemake --workflow-profile {PROFILE.parent}"
-MODELS = [f"results/models/k2-seed{seed}.safetensors" for seed in range(4)]
-STEPS = 10
-"""An epoch, of 500 images."""
-DISTURBANCES = (
-    *("pre-empted", "cancelled", "requeued"),
-    *("warned of its time limit", "ended at its time limit"),
-)
+SEEDS = [0, 1, 2, 3]
+MODELS = [f"results/models/k2-seed{seed}.safetensors" for seed in SEEDS]
+EPOCH = 10
+"""Steps in an epoch, which has 500 images."""
+ENDED = {
+    "pre-empted": [],
+    "cancelled": ["CANCELLED"],
+    "requeued": [],
+    "warned of its time limit": ["FAILED"],
+    "ended at its time limit": ["TIMEOUT"],
+}
+"""Each disturbance and the state of the job that it leaves; SLURM itself requeues the others."""
 
 
 def missing() -> str:
-    """What this machine lacks for a SLURM of its own; nothing where it lacks nothing."""
+    """What this machine lacks for a SLURM of its own; empty if nothing."""
     configuration = Path("/etc/slurm/slurm.conf")
     if os.getuid() != 0:
         return "needs root"
@@ -54,7 +57,7 @@ def missing() -> str:
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
-    """The cluster, up; afterwards it is down."""
+    """The running cluster, which is stopped afterwards."""
     if reason := missing():
         pytest.skip(reason)
     up = subprocess.run([CLUSTER, "up", STATE], capture_output=True, text=True, timeout=600)
@@ -66,10 +69,9 @@ def cluster() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def prepared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone with one small run, a study of one more, and a profile that looks soon."""
-    # By name, so that a skipped test makes no clone.
-    tree = clone(request.getfixturevalue("origin"), tmp_path_factory.mktemp("prepared") / "tree")
+def prepared(origin, tmp_path_factory) -> Path:
+    """A clone with one small run, a study of one more, and a profile that polls often."""
+    tree = clone(origin, tmp_path_factory.mktemp("prepared") / "tree")
     shutil.rmtree(tree / "results")  # the published ones
     edit(tree, "train", max_epochs=200, patience=1000, device="auto")
     study = "params: {train: {max_epochs: 100}}\nvariants: {short: {}}\n"
@@ -79,24 +81,24 @@ def prepared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture
-def tree(prepared: Path, tmp_path: Path) -> Path:
+def tree(prepared, tmp_path) -> Path:
     """A copy of it."""
     return shutil.copytree(prepared, tmp_path / "tree")
 
 
 @pytest.fixture(scope="module")
-def undisturbed(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """What Snakemake makes without SLURM: default path and study for one seed, four models."""
+def undisturbed(prepared, tmp_path_factory) -> dict[str, bytes]:
+    """What Snakemake makes without SLURM: everything for one seed and its study, four models."""
     tree = shutil.copytree(prepared, tmp_path_factory.mktemp("undisturbed") / "tree")
     run("snakemake --cores 1 all seeds", tree)
     files = made(tree)
-    edit(tree, "runs", seeds=[0, 1, 2, 3])
+    edit(tree, "runs", seeds=SEEDS)
     run(f"snakemake --cores 2 {' '.join(MODELS)}", tree)
     return {**made(tree), **files}
 
 
 def set_profile(tree: Path, **entries: int) -> None:
-    """Change numbers in the profile, which stand there as they are for a user."""
+    """Change numbers in the profile."""
     text = (tree / PROFILE).read_text(encoding="utf-8")
     for name, value in entries.items():
         entry = re.compile(rf"^( *{name.replace('_', '[-_]')}:) \d+", re.MULTILINE)
@@ -106,48 +108,49 @@ def set_profile(tree: Path, **entries: int) -> None:
 
 
 def queue(tree: Path, states: str = "all") -> dict[str, tuple[str, str]]:
-    """The SLURM jobs of a tree by number: their comment, which holds rule and wildcards; state."""
+    """Comment (rule and wildcards) and state of a tree's SLURM jobs, by their numbers."""
     lines = run(f"squeue --noheader --states={states} --format='%i|%Z|%k|%T'", tree)
     fields = [line.split("|") for line in lines.splitlines()]
     return {job: (comment, state) for job, path, comment, state in fields if path == str(tree)}
 
 
 def running_jobs(tree: Path) -> dict[int, str]:
-    """The number of each running training, by its seed."""
+    """The number of each running training's job, by its seed."""
     found = queue(tree, "running").items()
     return {int(comment.split("_")[-1]): job for job, (comment, _) in found}
 
 
-def status(process: int, field: str) -> int:
-    """A field of /proc/PID/status in hexadecimal: a set of signals."""
+def has_sigterm(process: int, field: str) -> bool:
+    """Whether SIGTERM is in a set of signals in /proc/PID/status."""
     text = Path(f"/proc/{process}/status").read_text()
-    return int(re.search(rf"^{field}:\s*(\w+)$", text, re.MULTILINE)[1], 16)
+    signals = int(re.search(rf"^{field}:\s*(\w+)$", text, re.MULTILINE)[1], 16)
+    return bool(signals >> (signal.SIGTERM - 1) & 1)
 
 
 def stopped(tree: Path, seed: int, head: subprocess.Popen[bytes]) -> int:
-    """Wait until a run's training listens to SIGTERM and stop it there; its process."""
+    """Wait until a training handles SIGTERM and stop it there; returns its process."""
     lock = tree / f"results/models/.k2-seed{seed}.safetensors.lock"
     process = 0
 
-    def listens() -> int:
+    def handles() -> bool:
         nonlocal process
-        with suppress(OSError, IndexError):  # not begun, just ended
+        with suppress(OSError, IndexError):  # not started, just ended
             process = int(lock.read_text().split()[1])
-            return status(process, "SigCgt") >> (signal.SIGTERM - 1) & 1
-        return 0
+            return has_sigterm(process, "SigCgt")
+        return False
 
-    assert wait_for(listens, head)
+    assert wait_for(handles, head)
     os.kill(process, signal.SIGSTOP)
     return process
 
 
-def wake_at_sigterm(asleep: set[int], head: subprocess.Popen[bytes]) -> None:
-    """Let stopped processes go on, each when it has been sent SIGTERM or is gone."""
+def continue_at_sigterm(asleep: set[int], head: subprocess.Popen[bytes]) -> None:
+    """Continue stopped processes, each as soon as it has been sent SIGTERM or is gone."""
 
     def all_awake() -> bool:
         for process in list(asleep):
             with suppress(FileNotFoundError, ProcessLookupError):
-                if not status(process, "ShdPnd") >> (signal.SIGTERM - 1) & 1:
+                if not has_sigterm(process, "ShdPnd"):
                     continue
                 os.kill(process, signal.SIGCONT)
             asleep.remove(process)
@@ -157,32 +160,30 @@ def wake_at_sigterm(asleep: set[int], head: subprocess.Popen[bytes]) -> None:
 
 
 def log_of(tree: Path, seed: int) -> str:
-    """What the last training of a run said; Snakemake removes the log before a retry."""
+    """The log of the last training of a run; Snakemake removes the log before a retry."""
     path = tree / f"logs/train/k2-seed{seed}.log"
     return path.read_text() if path.exists() else ""
 
 
-def same(tree: Path, reference: dict[str, bytes]) -> None:
-    """See that all that was made has the right bytes, and that no checkpoint is left."""
+def check_bytes(tree: Path, reference: dict[str, bytes]) -> None:
+    """Check that everything that was made has the right bytes and no checkpoint is left."""
     files = made(tree)
     assert [name for name in files if files[name] != reference.get(name)] == []
     assert not [file for file in (tree / "checkpoints").rglob("*") if file.is_file()]
 
 
-def test_the_default_path_and_a_study_make_the_same_bytes(tree, undisturbed):
+def test_the_default_target_and_a_study_make_the_same_bytes(tree, undisturbed):
     groups = re.findall(r"Group job (\S+)", run(f"{SNAKEMAKE} -n all seeds", tree))
     assert sorted(groups) == ["k2-seed0", "studies-seeds-short-k2-seed0"]
     run(f"{SNAKEMAKE} all seeds", tree)
-    same(tree, undisturbed)
-    assert {name for name in undisturbed if name not in made(tree)} == {
-        *MODELS[1:], *(name.replace("models", "history")[:-11] + "csv" for name in MODELS[1:])
-    }  # fmt: skip
+    check_bytes(tree, undisturbed)
+    histories = [name.replace("models", "history").replace("safetensors", "csv") for name in MODELS]
+    assert undisturbed.keys() - made(tree).keys() == {*MODELS[1:], *histories[1:]}
     # Two jobs each, of which only the training asked for a GPU.
-    jobs = [(comment, run(f"scontrol show job {job}", tree)) for job, (comment, _) in
-            queue(tree).items()]  # fmt: skip
-    assert sorted(("train" in comment, "gpu" in text) for comment, text in jobs) == [
-        *[(False, False)] * 2, *[(True, True)] * 2,
-    ]  # fmt: skip
+    jobs = {job: comment for job, (comment, _) in queue(tree).items()}
+    gpus = ["gpu" in run(f"scontrol show job {job}", tree) for job in jobs]
+    assert sorted(gpus) == [False, False, True, True]
+    assert gpus == ["train" in comment for comment in jobs.values()]
     assert "Nothing to be done" in run(SNAKEMAKE, tree)
     assert not list((tree / "logs/slurm").rglob("*.log"))
     run("snakemake --cores 1 register", tree)
@@ -190,14 +191,12 @@ def test_the_default_path_and_a_study_make_the_same_bytes(tree, undisturbed):
 
 
 @pytest.fixture(scope="module")
-def disturbed(
-    prepared: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, tuple[Path, int]]:
-    """Trainings that were disturbed, each in its way: tree and seed."""
+def disturbed(prepared, tmp_path_factory) -> dict[str, tuple[Path, int]]:
+    """Trainings that were disturbed, each in its own way: tree and seed."""
     folder = tmp_path_factory.mktemp("disturbed")
     tree, unwarned = (shutil.copytree(prepared, folder / name) for name in ("tree", "unwarned"))
-    edit(tree, "runs", seeds=[0, 1, 2, 3])
-    # No signal before the limit; no GPU, the others take all.
+    edit(tree, "runs", seeds=SEEDS)
+    # No signal before the time limit; no GPU, since the others take all four.
     profile = (unwarned / PROFILE).read_text(encoding="utf-8")
     profile = re.sub(r" +(slurm_partition: gpu|gpu:|slurm_extra:).*\n", "", profile)
     (unwarned / PROFILE).write_text(profile, encoding="utf-8")
@@ -206,9 +205,9 @@ def disturbed(
         running(f"{SNAKEMAKE} {' '.join(MODELS)}", tree, tree / "said") as head,
     ):
         ended = stopped(unwarned, 0, other)
-        processes = [stopped(tree, seed, head) for seed in range(4)]
+        processes = [stopped(tree, seed, head) for seed in SEEDS]
         before = running_jobs(tree)
-        # All four GPUs are taken; SLURM chooses whose it gives to a job of higher priority.
+        # All GPUs are taken; SLURM chooses which job gives way to one of higher priority.
         run("sbatch --partition=urgent --gpus=1 --output=/dev/null --wrap='sleep 1'", tree)
         wait_for(lambda: len(running_jobs(tree)) == 3, head)
         left = running_jobs(tree)
@@ -216,31 +215,24 @@ def disturbed(
         cancelled, requeued, warned = left
         run(f"scancel {left[cancelled]}", tree)
         run(f"scontrol requeue {left[requeued]}", tree)
-        # The profile's --signal comes 60 s or more before the limit.
+        # The profile's --signal comes at least 60 s before the limit.
         for job in (left[warned], running_jobs(unwarned)[0]):
             run(f"scontrol update JobId={job} TimeLimit=1", tree)
-        wake_at_sigterm({processes[warned], ended}, other)
+        continue_at_sigterm({processes[warned], ended}, other)
         assert head.wait(280) == 0, (tree / "said").read_text()
         assert other.wait(280) == 0, (unwarned / "said").read_text()
     trainings = [(tree, seed) for seed in (preempted, cancelled, requeued, warned)]
-    return dict(zip(DISTURBANCES, [*trainings, (unwarned, 0)], strict=True))
+    return dict(zip(ENDED, [*trainings, (unwarned, 0)], strict=True))
 
 
-@pytest.mark.parametrize("how", DISTURBANCES)
+@pytest.mark.parametrize("how", ENDED)
 def test_a_disturbed_training_ends_with_the_same_bytes(how, disturbed, undisturbed):
     tree, seed = disturbed[how]
-    assert (tree / MODELS[seed]).read_bytes() == undisturbed[MODELS[seed]]
-    (step,) = taken_up(log_of(tree, seed), STEPS)
+    check_bytes(tree, undisturbed)
+    (step,) = steps_resumed(log_of(tree, seed), EPOCH)
     assert step > 0
-    same(tree, undisturbed)
-    # SLURM brings back what it took; what was ended is a new job of Snakemake's.
     jobs = [state for comment, state in queue(tree).values() if comment.endswith(f"_{seed}")]
-    ended = {
-        "cancelled": ["CANCELLED"],
-        "warned of its time limit": ["FAILED"],
-        "ended at its time limit": ["TIMEOUT"],
-    }
-    assert sorted(jobs) == sorted(["COMPLETED", *ended.get(how, [])])
+    assert sorted(jobs) == sorted(["COMPLETED", *ENDED[how]])
 
 
 def test_too_little_memory_is_reported_with_the_log(tree, undisturbed):
@@ -253,10 +245,10 @@ def test_too_little_memory_is_reported_with_the_log(tree, undisturbed):
     assert why.startswith(f"StepId={job}.0 exceeded memory limit")
     set_profile(tree, mem_mb=2000)
     run(f"{SNAKEMAKE} {MODELS[0]}", tree)
-    same(tree, undisturbed)
+    check_bytes(tree, undisturbed)
 
 
-def test_of_a_group_the_job_that_failed_is_named(tree):
+def test_the_failed_job_of_a_group_is_named(tree):
     set_profile(tree, retries=0)
     (tree / "src/sample.py").write_text("import sys\nsys.exit('sample: error: out of paint')\n")
     said = run(SNAKEMAKE, tree, code=1)
@@ -265,10 +257,10 @@ def test_of_a_group_the_job_that_failed_is_named(tree):
     assert "out of paint" in (tree / log).read_text()
 
 
-def test_a_training_outlives_its_node(tree, undisturbed):
+def test_a_training_survives_a_crash_of_its_node(tree, undisturbed):
     with running(f"{SNAKEMAKE} {MODELS[0]}", tree, tree / "said") as head:
         stopped(tree, 0, head)
-        # All that ran on the node is gone at once, no signal is heard.
+        # Everything that runs on the node is killed at once, without a signal before.
         run("pkill -KILL -x slurmd|slurmstepd", tree)
         for environment in Path("/proc").glob("[0-9]*/environ"):
             with suppress(OSError):
@@ -277,32 +269,25 @@ def test_a_training_outlives_its_node(tree, undisturbed):
         run("scontrol update NodeName=lab1 State=DOWN Reason=crashed", tree)
         run(f"{CLUSTER} up {STATE}", tree)
         assert head.wait(280) == 0, (tree / "said").read_text()
-    same(tree, undisturbed)
+    check_bytes(tree, undisturbed)
     ((_, state),) = queue(tree).values()  # the same job, requeued
     assert state == "COMPLETED"
 
 
-def test_two_workflows_outlive_a_restart_of_the_controller(prepared, undisturbed, tmp_path):
-    trees = [shutil.copytree(prepared, tmp_path / name / "tree") for name in "ab"]
-    command = f"{SNAKEMAKE} {MODELS[0]}"
-    with (
-        running(command, trees[0], tmp_path / "a" / "said") as one,
-        running(command, trees[1], tmp_path / "b" / "said") as other,
-    ):
-        processes = [stopped(trees[0], 0, one), stopped(trees[1], 0, other)]
-        run("scontrol shutdown slurmctld", tmp_path)
-        wait_for(lambda: not (STATE / "slurmctld.pid").exists(), one, other)
-        run(f"{CLUSTER} up {STATE}", tmp_path)
-        for process in processes:
-            os.kill(process, signal.SIGCONT)
-        assert (one.wait(280), other.wait(280)) == (0, 0)
-    for tree in trees:
-        same(tree, undisturbed)
-        assert len(queue(tree)) == 1
+def test_a_workflow_survives_a_restart_of_the_controller(tree, undisturbed):
+    with running(f"{SNAKEMAKE} {MODELS[0]}", tree, tree / "said") as head:
+        process = stopped(tree, 0, head)
+        run("scontrol shutdown slurmctld", tree)
+        wait_for(lambda: not (STATE / "slurmctld.pid").exists(), head)
+        run(f"{CLUSTER} up {STATE}", tree)
+        os.kill(process, signal.SIGCONT)
+        assert head.wait(280) == 0, (tree / "said").read_text()
+    check_bytes(tree, undisturbed)
+    assert len(queue(tree)) == 1
 
 
 def test_a_killed_snakemake_leaves_no_second_writer(tree, undisturbed):
-    """The job outlives its Snakemake; the next one's is refused until the first has ended."""
+    """Its job survives; a second training is refused until the first has ended."""
     command = f"{SNAKEMAKE} {MODELS[0]}"
     with running(command, tree, tree / "said") as head:
         process = stopped(tree, 0, head)
@@ -314,6 +299,6 @@ def test_a_killed_snakemake_leaves_no_second_writer(tree, undisturbed):
         assert wait_for(lambda: refused in log_of(tree, 0), head)
         run(f"scancel {first}", tree)
         assert head.wait(280) == 0, (tree / "said").read_text()
-    same(tree, undisturbed)
-    (step,) = taken_up(log_of(tree, 0), STEPS)
+    check_bytes(tree, undisturbed)
+    (step,) = steps_resumed(log_of(tree, 0), EPOCH)
     assert step > 0
