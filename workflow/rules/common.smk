@@ -67,6 +67,11 @@ def code(stage):
     return dependencies.code_of(f"src/{stage}.py")
 
 
+def research_code(stage):
+    """The same for a stage of src/research.py, which loads its module by name."""
+    return dependencies.code_of("src/research.py", f"src/aevb/research/{stage}.py")
+
+
 def every_run(study, *patterns):
     """File names for all latent dimensions and seeds of params.yaml or of a study's variant."""
     runs = values(study)["runs"]
@@ -132,12 +137,9 @@ def variants_and_runs(wildcards):
 
 
 def found_on_the_runs(wildcards):
-    """What the optional stages make of every run."""
-    stages = (
-        *(rules.ladder.output, rules.ais.output, rules.estimators.output),
-        *(rules.latents.output, rules.fidelity.output),
-    )
-    return every_run(wildcards.study, *(file for stage in stages for file in stage))
+    """What the stages of src/research.py make of every run."""
+    stages = (rules.iwae, rules.ais, rules.gradient_variance, rules.latents, rules.sample_quality)
+    return every_run(wildcards.study, *(file for stage in stages for file in stage.output))
 
 
 def all_results_of_params_yaml(_):

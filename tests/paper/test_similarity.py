@@ -1,4 +1,4 @@
-"""Precision, recall, density, coverage and Fréchet distance against what they are by definition."""
+"""Precision, recall, density, coverage and Fréchet distance against their definitions."""
 
 import math
 
@@ -7,10 +7,11 @@ import pytest
 from numpy.typing import NDArray
 from scipy import linalg, stats
 
-from aevb import similarity
-from aevb.similarity import frechet, nearest, overlap, scores, scores_with_errors
+from aevb.research import similarity
+from aevb.research.similarity import frechet, nearest, overlap, scores, scores_with_errors
 
 Points = NDArray[np.float64]
+NAMES = ("precision", "recall", "density", "coverage", "frechet")
 
 
 def normal(count: int, dimensions: int, seed: int, shift: float = 0) -> Points:
@@ -20,7 +21,7 @@ def normal(count: int, dimensions: int, seed: int, shift: float = 0) -> Points:
 def of(real: Points, fake: Points, neighbours: int) -> dict[str, float]:
     """The first four scores."""
     found = scores(real, fake, neighbours)[0]
-    return {name: found[name] for name in ("precision", "recall", "density", "coverage")}
+    return {name: found[name] for name in NAMES[:4]}
 
 
 def by_definition(real: Points, fake: Points, neighbours: int) -> dict[str, float]:
@@ -61,7 +62,7 @@ def test_the_formulas_of_the_papers(real, fake, neighbours):
 def test_three_points_by_hand():
     """On a line, k = 1: balls around 0, 1, 3 reach to [-1, 1], [0, 2], [1, 5]."""
     real, fake = np.array([[0.0], [1], [3]]), np.array([[2.0], [10], [11]])
-    # 2 lies on the rim of the second ball and in the third; the ball of 2 reaches to 10.
+    # 2 is on the surface of the second ball and in the third; the ball of 2 reaches to 10.
     assert of(real, fake, 1) == {"precision": 1 / 3, "recall": 1, "density": 2 / 3,
                                  "coverage": 2 / 3}  # fmt: skip
     found = overlap(real, fake, 1)
@@ -72,8 +73,8 @@ def test_three_points_by_hand():
 
 
 @pytest.mark.parametrize("neighbours", [1, 5])
-def test_the_same_set_twice(neighbours):
-    """Each ball holds its k neighbours and its centre."""
+def test_equal_sets(neighbours):
+    """Each ball contains its k neighbours and its centre."""
     points = np.random.default_rng(0).integers(-(10**4), 10**4, (200, 6)).astype(float)
     density = (neighbours + 1) / neighbours
     assert of(points, points, neighbours) == pytest.approx(
@@ -87,7 +88,7 @@ def test_sets_far_apart():
 
 @pytest.mark.parametrize("neighbours", [1, 5])
 def test_sets_of_one_distribution(neighbours):
-    """A ball holds k of M points in the mean, and none if the k nearest of all are of its set."""
+    """A ball contains no fake point if the k nearest of all points are of its own set."""
     n, m = 60, 45
     found = [of(normal(n, 3, seed), normal(m, 3, seed + 500), neighbours) for seed in range(150)]
     missed = math.prod((n - 1 - i) / (n + m - 1 - i) for i in range(neighbours))
@@ -96,7 +97,7 @@ def test_sets_of_one_distribution(neighbours):
         assert abs(values.mean() - expected) < 4 * stats.sem(values), name
 
 
-def test_a_part_is_precise_and_does_not_recall():
+def test_a_part_of_the_set_is_precise_but_has_low_recall():
     random = np.random.default_rng(3)
     whole = random.uniform(size=(800, 2))
     part = random.uniform(size=(800, 2)) * [0.5, 1]
@@ -169,7 +170,7 @@ def test_frechet_of_the_same_set_is_zero_and_rotation_changes_nothing():
     assert few > 0
 
 
-def test_errors_are_those_of_drawing_both_sets_again():
+def test_standard_errors_match_the_spread_over_new_sets():
     repeats = [
         scores_with_errors(
             normal(300, 4, seed).astype(np.float32),
@@ -178,10 +179,10 @@ def test_errors_are_those_of_drawing_both_sets_again():
         )[0]
         for seed in range(40)
     ]
-    for name in repeats[0]:
-        values, errors = np.array([row[name] for row in repeats]).T
+    for name in NAMES:
+        values, errors = np.array([(row[name], row[f"{name}_se"]) for row in repeats]).T
         ratio = math.sqrt(np.square(errors).mean()) / values.std(ddof=1)
-        # Parts of 30 points are sparser than the whole: the error is one of the right size.
+        # Parts of 30 points are sparser than the whole, so only the order of size is right.
         assert 0.6 < ratio < 1.8, (name, ratio)
 
 
@@ -189,10 +190,11 @@ def test_scores_are_those_of_the_whole_sets():
     x, y = (normal(120, 3, seed).astype(np.float32) for seed in (0, 1))
     found, counted = scores_with_errors(x, y, 2)
     expected, _ = scores(x.astype(float), y.astype(float), 2)
-    assert {name: score for name, (score, _) in found.items()} == expected
+    assert {name: found[name] for name in NAMES} == expected
     parts = [scores(x[i::10].astype(float), y[i::10].astype(float), 2)[0] for i in range(10)]
-    for name, (_, error) in found.items():
-        assert error == pytest.approx(stats.sem([part[name] for part in parts])), name
+    for name in NAMES:
+        error = stats.sem([part[name] for part in parts])
+        assert found[f"{name}_se"] == pytest.approx(error), name
     assert (counted["balls"] > 0).mean() == expected["precision"]
     assert counted["covered"].mean() == expected["coverage"]
     assert counted["recalled"].mean() == expected["recall"]

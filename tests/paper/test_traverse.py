@@ -1,17 +1,15 @@
-"""Where walks through the latent space go, and that their figures show what was decoded there."""
+"""Latents along walks through the latent space, and the figures of what is decoded there."""
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
-from aevb import traversals as walks
 from aevb.data import model_inputs
 from aevb.files import InputError, read_tensors
-from aevb.model import read_model
+from aevb.model import VAE
 from aevb.report.figures import save_figure
-from test_cli import run
-from test_latents import write_inputs
+from aevb.research import traverse as walks
 
 
 def test_main_dimensions_are_those_of_the_largest_kl():
@@ -21,7 +19,7 @@ def test_main_dimensions_are_those_of_the_largest_kl():
 
 
 @pytest.mark.parametrize("size", [1, 2, 20, 101])
-def test_quantiles_are_the_inverse_cdf_and_equally_likely(size):
+def test_quantiles_are_the_inverse_cdf(size):
     values = walks.quantiles(size)
     shares = (np.arange(size) + 0.5) / size
     np.testing.assert_allclose(values, stats.norm.ppf(shares), rtol=1e-6, atol=1e-7)
@@ -80,7 +78,7 @@ def test_pairs_are_of_different_classes_and_seeded():
 
 
 @pytest.mark.parametrize(("labels", "count"), [([1, 1, 1], 2), ([0, 1], 3)])
-def test_pairs_that_cannot_be_had_are_said(labels, count):
+def test_too_few_images_or_classes_for_pairs_are_an_error(labels, count):
     with pytest.raises(InputError, match=f"--pairs {count}: the test set has {len(labels)} images"):
         walks.pairs_of_classes(np.array(labels, np.uint8), count, np.random.default_rng(0))
 
@@ -114,7 +112,7 @@ def pixels(figure) -> np.ndarray:
     return 1 - figure.axes[0].images[0].get_array()
 
 
-def test_images_stand_where_the_axes_say():
+def test_images_are_where_the_axes_say():
     images = np.zeros((9, 784), np.float32)
     images[2] = 1  # the top row's last: both dimensions at their largest
     figure = walks.manifold_figure(images, 3, ["z[0]", "z[1]"], "run")
@@ -138,22 +136,19 @@ def test_interpolations_show_the_originals_at_both_ends():
 
 
 @pytest.mark.parametrize(("latent_dim", "around"), [(1, "origin"), (12, "image")])
-def test_the_stage_shows_what_it_says(small_sets, tmp_path, monkeypatch, latent_dim, around):
-    write_inputs(tmp_path, small_sets, latent_dim)
-    (folder := tmp_path / "empty").mkdir()
-    monkeypatch.chdir(folder)
-    words = (
-        "--test ../test --model ../model --manifold a/m.png --traversals b/t.png --log log "
-        "--interpolations c/i.png --images d/x --grid 3 --steps 5 --extent 2 --pairs 4 "
-        f"--dimensions 6 --around {around}"
-    )
-    outcome = run("traverse", *words.split())
-    assert outcome.code == 0, outcome.error
-    for path in ("a/m.png", "b/t.png", "c/i.png"):
-        assert (folder / path).read_bytes().startswith(b"\x89PNG")
-    arrays, _ = read_tensors(folder / "d/x", "traversals")
-    model, metadata = read_model(tmp_path / "model")
-    assert metadata["seed"] == 4
+def test_the_stage_shows_the_main_dimensions(
+    small_sets, tmp_path, research_inputs, run_research, latent_dim, around
+):
+    model = VAE(latent_dim, 8, "bernoulli").requires_grad_(False)
+    model.initialise(torch.Generator().manual_seed(1), torch.full((784,), 0.1))
+    figures = ("manifold", "traversals", "interpolations")
+    outputs = [word for name in figures for word in (f"--{name}", tmp_path / f"{name}.png")]
+    words = f"--grid 3 --steps 5 --extent 2 --pairs 4 --dimensions 6 --around {around}".split()
+    outputs += ["--arrays", tmp_path / "arrays"]
+    run_research("traverse", *research_inputs(model, "test"), *outputs, *words)
+    for name in figures:
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    arrays, _ = read_tensors(tmp_path / "arrays", "traversals")
     for name in ("manifold", "traversals", "interpolations"):
         means = model.mean(torch.from_numpy(arrays[f"{name}_z"])).numpy()
         np.testing.assert_allclose(arrays[f"{name}_means"], means, atol=1e-6)

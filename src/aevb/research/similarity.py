@@ -1,28 +1,28 @@
-"""How alike two sets of points are, and how much of one the other covers.
+"""Scores of how similar two sets of points are, and how much of one the other covers.
 
-The sets are `real`, [N, D], and `fake`, [M, D]: features of test images and of samples, say.
+The sets are `real`, [N, D], and `fake`, [M, D]: for example features of test images and of samples.
 Precision and recall are those of Kynkäänniemi et al. 2019 (arXiv:1904.06991), equations 1 and 2;
-density and coverage those of Naeem et al. 2020 (arXiv:2002.09797), section 3. All four are made of
-balls around each point that reach to its k-th nearest neighbour in its own set. For two sets from
-one distribution, density is 1 in the mean and coverage 1 − 2⁻ᵏ, for many points.
+density and coverage those of Naeem et al. 2020 (arXiv:2002.09797), section 3. All four use balls
+around each point that reach to its k-th nearest neighbour in its own set. For two large sets from
+one distribution, density is 1 on average and coverage 1 − 2⁻ᵏ.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import NearestNeighbors
 
-from aevb.files import Arrays
-
 BLOCK = 500
-"""Fake points whose distances to all real ones are held at a time."""
+"""Fake points whose distances to all real ones are held in memory at once."""
 FOLDS = 10
 """Disjoint parts of both sets whose spread gives the standard errors."""
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
+Arrays = dict[str, NDArray[Any]]
 
 
 def reach(points: Doubles, neighbours: int) -> Doubles:
@@ -33,14 +33,12 @@ def reach(points: Doubles, neighbours: int) -> Doubles:
 
 
 def overlap(real: Doubles, fake: Doubles, neighbours: int) -> Arrays:
-    """How the balls of each set, which reach to the k-th neighbour, hold the points of the other.
-
-    A ball holds what lies on its rim.
+    """Which points of each set are in the closed balls of the other, of radius `reach`.
 
     Returns:
-        balls: int32 [M], the balls of real points that hold each fake one.
-        covered: bool [N], real points whose ball holds a fake one.
-        recalled: bool [N], real points that lie in the ball of a fake one.
+        balls: int32 [M], the number of balls of real points that contain each fake one.
+        covered: bool [N], real points whose ball contains a fake one.
+        recalled: bool [N], real points that are in the ball of a fake one.
     """
     real_reach, fake_reach = reach(real, neighbours), reach(fake, neighbours)
     balls = np.zeros(len(fake), np.int32)
@@ -59,8 +57,8 @@ def frechet(real: Doubles, fake: Doubles) -> float:
     """Squared Fréchet distance of the Gaussians with the sets' means m, n and covariances S, T.
 
     ‖m − n‖² + tr(S + T − 2 (S½ T S½)½) ≥ 0: Heusel et al. 2017 (arXiv:1706.08500), equation 6. In
-    other features than Inception's it is no FID, and comparable with its like alone. It is biased
-    upwards by about 1 / N.
+    other features than Inception's it is not the FID, and can only be compared with distances in
+    the same features. It is biased upwards by about 1 / N.
     """
     (m, s), (n, t) = ((x.mean(0), np.atleast_2d(np.cov(x, rowvar=False))) for x in (real, fake))
     # Symmetric, unlike (S T)½ with the same eigenvalues: rounding gives no complex numbers.
@@ -71,7 +69,7 @@ def frechet(real: Doubles, fake: Doubles) -> float:
 
 
 def scores(real: Doubles, fake: Doubles, neighbours: int) -> tuple[dict[str, float], Arrays]:
-    """Precision, recall, density, coverage and Fréchet distance; what the first four count."""
+    """Precision, recall, density, coverage and Fréchet distance, and the `overlap`."""
     points = overlap(real, fake, neighbours)
     return {
         "precision": float(np.mean(points["balls"] > 0)),
@@ -84,25 +82,24 @@ def scores(real: Doubles, fake: Doubles, neighbours: int) -> tuple[dict[str, flo
 
 def scores_with_errors(
     real: Floats, fake: Floats, neighbours: int
-) -> tuple[dict[str, tuple[float, float]], Arrays]:
-    """The same for sets of equal size, in pairs of score and standard error.
+) -> tuple[dict[str, float], Arrays]:
+    """The same for sets of equal size, each score with its standard error (`…_se`).
 
-    The error is the standard deviation over ten disjoint parts of both sets by √10: the chance of
-    both draws, not that of training a model.
+    The error is the standard deviation over ten disjoint parts of both sets divided by √10. It is
+    due to the choice of both sets, not to the training of a model.
     """
     x, y = real.astype(np.float64), fake.astype(np.float64)
-    whole, points = scores(x, y, neighbours)
-    # Every tenth point: the order of a set, by writer say, is no chance.
+    result, points = scores(x, y, neighbours)
+    # Every tenth point, since the order of a set may not be random (by writer, for example).
     parts = [scores(x[i::FOLDS], y[i::FOLDS], neighbours)[0] for i in range(FOLDS)]
-    errors = {
-        name: float(np.std([part[name] for part in parts], ddof=1) / math.sqrt(FOLDS))
-        for name in whole
-    }
-    return {name: (score, errors[name]) for name, score in whole.items()}, points
+    for name in list(result):
+        spread = np.std([part[name] for part in parts], ddof=1)
+        result[f"{name}_se"] = float(spread / math.sqrt(FOLDS))
+    return result, points
 
 
 def nearest(points: Floats, among: Floats, count: int = 1) -> tuple[Floats, NDArray[np.int64]]:
-    """Euclidean distances to the nearest of other points and their places, [N, count] each."""
+    """Euclidean distances to the nearest of other points and their indices, [N, count] each."""
     found = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(among)
     distances, places = found.kneighbors(points)
     return distances.astype(np.float32), places

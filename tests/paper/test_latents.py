@@ -1,8 +1,6 @@
-"""Active units, information and digits against numerical integration, limits and invariances."""
+"""Active units, mutual information and accuracies: integrals, limits and invariances."""
 
-import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,21 +8,19 @@ import torch
 from scipy import stats
 from scipy.integrate import quad
 from sklearn.metrics import accuracy_score
-from threadpoolctl import threadpool_limits
 
-from aevb.data import ImageSet, fixed_draw, model_inputs, write_set
-from aevb.files import InputError, read_tensors
-from aevb.latents import (
+from aevb.data import fixed_draw, write_set
+from aevb.files import InputError
+from aevb.model import VAE
+from aevb.research.latents import (
     active_units,
     information,
+    latent_metrics,
     log_aggregate_ratio,
-    predicted_digits,
-    summarise,
-    training_observations,
+    predicted_classes,
     unit_variances,
 )
-from aevb.model import VAE, write_model
-from test_cli import run
+from aevb.research.scoring import read_training_set
 
 torch.set_num_threads(1)
 
@@ -38,7 +34,7 @@ def column(values: np.ndarray) -> np.ndarray:
 
 
 def arbitrary(images: int, latent_dim: int) -> tuple[np.ndarray, np.ndarray]:
-    """Posteriors that overlap in part."""
+    """Posteriors that partly overlap."""
     random = np.random.default_rng(3)
     mu = random.standard_normal((images, latent_dim), np.float32)
     return mu, random.uniform(-4, 1, mu.shape).astype(np.float32)
@@ -66,7 +62,7 @@ def integrals(mu: np.ndarray, log_var: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def test_the_terms_are_their_integrals():
+def test_terms_match_their_integrals():
     expected = integrals(*HANDFUL)
     runs = [information(*map(column, HANDFUL), 500, seed) for seed in range(20)]
     np.testing.assert_allclose(runs[0]["kl"], expected["kl"], rtol=1e-6)
@@ -75,12 +71,12 @@ def test_the_terms_are_their_integrals():
         error = draws.std(0, ddof=1) / math.sqrt(len(draws))
         assert (error < 0.02).all()
         assert (abs(draws.mean(0) - expected[name]) < 4.5 * error).all(), name
-    # The identity, of the integrals: what the estimates' residual is measured against.
+    # The identity holds for the integrals.
     both = expected["mutual_information"] + expected["marginal_kl"]
     np.testing.assert_allclose(both, expected["kl"], atol=1e-8)
 
 
-def test_the_residual_is_monte_carlo_error_alone():
+def test_the_residual_has_the_variance_of_monte_carlo_error():
     mu, log_var = arbitrary(400, 4)
     terms = information(mu, log_var, 7, seed=0)
     both = terms["mutual_information"] + terms["marginal_kl"]
@@ -91,14 +87,14 @@ def test_the_residual_is_monte_carlo_error_alone():
     z = terms["kl_residual"] / np.sqrt(variance)
     assert abs(z.mean()) < 4 / math.sqrt(len(z))
     assert (z**2).mean() == pytest.approx(1, abs=4 * (z**2).std() / math.sqrt(len(z)))
-    metrics = summarise(terms, {}, np.zeros(400, np.uint8))
+    metrics = latent_metrics(terms, {}, np.zeros(400, np.uint8))
     error = math.sqrt(variance.sum()) / 400
     assert metrics["kl_residual_se"] == pytest.approx(error, rel=0.2)
     assert abs(metrics["kl_residual"]) < 4 * error
 
 
 @pytest.mark.parametrize("images", [1, 130])
-def test_equal_posteriors_tell_nothing(images):
+def test_equal_posteriors_have_no_mutual_information(images):
     mu, log_var = arbitrary(1, 3)
     terms = information(np.repeat(mu, images, 0), np.repeat(log_var, images, 0), 6, seed=1)
     np.testing.assert_allclose(terms["mutual_information"], 0, atol=1e-12)
@@ -106,27 +102,26 @@ def test_equal_posteriors_tell_nothing(images):
     np.testing.assert_allclose(terms["marginal_kl"], sampled, atol=1e-12)
 
 
-def test_the_prior_as_posterior_costs_nothing():
+def test_terms_are_zero_if_the_posterior_is_the_prior():
     terms = information(np.zeros((7, 2), np.float32), np.zeros((7, 2), np.float32), 3, seed=0)
     for values in terms.values():
         np.testing.assert_allclose(values, 0, atol=1e-14)
 
 
-def test_posteriors_far_apart_tell_all_n_images_apart():
+def test_mutual_information_of_separate_posteriors_is_log_n():
     count = 64
     mu = np.stack([np.arange(count), np.arange(count) % 5], 1).astype(np.float32)
     terms = information(mu, np.full_like(mu, -10), 2, seed=0)
     np.testing.assert_allclose(terms["mutual_information"], math.log(count), atol=1e-7)
 
 
-def test_the_information_of_each_draw_is_at_most_log_n():
+def test_the_mutual_information_of_each_draw_is_at_most_log_n():
     terms = information(*arbitrary(50, 6), 1, seed=0)
     assert (terms["mutual_information"] <= math.log(50)).all()
     assert terms["mutual_information"].mean() > 0.5 * math.log(50)
 
 
-@pytest.mark.parametrize("block", [1, 7, 49, 50, 51, 1000])
-def test_the_aggregate_posterior_is_a_mixture_whatever_its_blocks(block):
+def test_the_aggregate_posterior_is_a_mixture():
     mu, log_var = (torch.from_numpy(array).double() for array in arbitrary(50, 3))
     z = torch.from_numpy(np.random.default_rng(0).standard_normal((4, 6, 3)) * 3)
     mixture = torch.distributions.MixtureSameFamily(
@@ -135,11 +130,11 @@ def test_the_aggregate_posterior_is_a_mixture_whatever_its_blocks(block):
     )
     prior = torch.distributions.Normal(torch.zeros((), dtype=torch.float64), 1.0)
     expected = mixture.log_prob(z) - prior.log_prob(z).sum(-1)
-    actual = log_aggregate_ratio(z, mu, log_var, block)
+    actual = log_aggregate_ratio(z, mu, log_var)
     torch.testing.assert_close(actual, expected, rtol=1e-11, atol=1e-11)
 
 
-def test_the_order_of_dimensions_of_the_aggregate_does_not_matter():
+def test_the_order_of_dimensions_does_not_matter():
     mu, log_var = (torch.from_numpy(array).double() for array in arbitrary(50, 4))
     z = torch.from_numpy(np.random.default_rng(0).standard_normal((20, 4)))
     order = [2, 0, 3, 1]
@@ -158,7 +153,7 @@ def test_an_unused_dimension_changes_nothing():
     torch.testing.assert_close(wide, narrow)
 
 
-def test_as_many_draws_as_asked_for_each_of_its_image_and_seed():
+def test_every_image_draw_and_seed_has_its_own_noise():
     mu, log_var = np.zeros((250, 1), np.float32), np.full((250, 1), 1.0, np.float32)
     one, again, other = (information(mu, log_var, 1, seed)["kl_residual"] for seed in (0, 0, 1))
     np.testing.assert_array_equal(one, again)
@@ -169,7 +164,7 @@ def test_as_many_draws_as_asked_for_each_of_its_image_and_seed():
     np.testing.assert_allclose(part, one[:130], rtol=1e-12)
 
 
-def test_active_units_are_those_whose_means_vary():
+def test_active_units_are_those_with_varying_means():
     signs = np.tile([-1.0, 1.0], 50)
     mu = np.stack([signs * s + 3 for s in (0.0, 0.05, 0.2, 1.0)], 1).astype(np.float32)
     variances = unit_variances(mu)
@@ -188,85 +183,56 @@ def blobs(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return (centres + 0.3 * random.standard_normal((count, 2))).astype(np.float32), labels
 
 
-def test_separable_digits_are_all_found():
+def test_separable_classes_are_all_found():
     (mu, labels), (test_mu, test_labels) = blobs(500, 0), blobs(300, 1)
-    predictions = predicted_digits(mu, labels, test_mu, 5)
-    metrics = summarise({}, predictions, test_labels)
+    predictions = predicted_classes(mu, labels, test_mu, 5)
+    metrics = latent_metrics({}, predictions, test_labels)
     for name in ("knn", "linear"):
         assert metrics[f"{name}_accuracy"] == 1
         assert metrics[f"{name}_accuracy_se"] == 0
 
 
-def test_shuffled_digits_are_guessed():
+def test_accuracy_of_shuffled_labels_is_chance():
     (mu, labels), (test_mu, test_labels) = blobs(1000, 0), blobs(1000, 1)
     shuffled = np.random.default_rng(5).permutation(labels)
-    predictions = predicted_digits(mu, shuffled, test_mu, 5)
-    metrics = summarise({}, predictions, test_labels)
+    predictions = predicted_classes(mu, shuffled, test_mu, 5)
+    metrics = latent_metrics({}, predictions, test_labels)
     low, high = stats.binom(1000, 0.1).ppf([1e-4, 1 - 1e-4]) / 1000
-    # Predictions in a cluster hang together: one lucky cluster of ten is one tenth more.
+    # Predictions within a cluster are alike: one of ten clusters adds a tenth.
     assert low <= metrics["knn_accuracy"] <= high
     assert metrics["linear_accuracy"] <= 0.35
 
 
-def test_accuracies_have_binomial_errors():
+def test_standard_errors_of_accuracies_are_binomial():
     (mu, labels), (test_mu, test_labels) = blobs(500, 0), blobs(400, 1)
     wrong = np.where(np.arange(400) < 100, (test_labels + 1) % 10, test_labels)
-    metrics = summarise({}, predicted_digits(mu, labels, test_mu, 1), wrong)
+    metrics = latent_metrics({}, predicted_classes(mu, labels, test_mu, 1), wrong)
     assert metrics["knn_accuracy"] == accuracy_score(test_labels, wrong) == 0.75
     assert metrics["knn_accuracy_se"] == pytest.approx(np.sqrt(0.75 * 0.25 / 399))
 
 
 @pytest.mark.parametrize(("count", "classes", "neighbours"), [(4, 2, 5), (20, 1, 5)])
-def test_too_little_to_learn_from_is_said(count, classes, neighbours):
+def test_too_few_training_images_or_classes_are_an_error(count, classes, neighbours):
     labels = (np.arange(count) % classes).astype(np.uint8)
     with pytest.raises(InputError, match=f"{count} training images of {classes} class"):
-        predicted_digits(np.zeros((count, 2), np.float32), labels, np.zeros((1, 2)), neighbours)
+        predicted_classes(np.zeros((count, 2), np.float32), labels, np.zeros((1, 2)), neighbours)
 
 
 def test_one_image_has_no_standard_error():
     with pytest.raises(InputError, match="fewer than two"):
-        summarise({"kl": np.zeros(1)}, {}, np.zeros(1, np.uint8))
+        latent_metrics({"kl": np.zeros(1)}, {}, np.zeros(1, np.uint8))
 
 
-@pytest.mark.parametrize("binarisation", ["dynamic", "static", "none"])
-def test_training_images_are_treated_as_the_others_are(small_sets, binarisation):
-    train, _, test = small_sets
-    x = training_observations(train, binarisation)
-    assert (x.dtype, x.shape) == (np.float32, (len(train), 784))
-    drawn = fixed_draw(train.images, "train", 0).reshape(-1, 784)
-    gray = train.images.reshape(-1, 784) / np.float32(255)
-    np.testing.assert_array_equal(x, gray if binarisation == "none" else drawn)
-    assert set(np.unique(x)) >= set(np.unique(model_inputs(test, binarisation))[[0, -1]])
+def test_training_images_have_the_static_draw_of_training(small_sets, tmp_path):
+    write_set(tmp_path / "train", small_sets[0])
+    expected = fixed_draw(small_sets[0].images, "train", 0)
+    np.testing.assert_array_equal(read_training_set(tmp_path / "train").binary, expected)
 
 
-def write_inputs(folder: Path, sets: tuple[ImageSet, ...], latent_dim: int = 3) -> None:
-    """A small untrained model with the training and the test set."""
-    write_set(folder / "train", sets[0])
-    write_set(folder / "test", sets[2])
-    model = VAE(latent_dim, 8, "bernoulli")
+def test_the_stage_writes_metrics_of_its_arrays(scored):
+    model = VAE(3, 8, "bernoulli")
     model.initialise(torch.Generator().manual_seed(1), torch.full((784,), 0.1))
-    write_model(folder / "model", model, {"seed": 4, "binarisation": "dynamic"})
-
-
-def test_the_stage_writes_the_same_bytes_with_any_number_of_threads(
-    small_sets, tmp_path, monkeypatch
-):
-    write_inputs(tmp_path, small_sets)
-    words = "--train ../train --test ../test --model ../model --metrics m/a.json --latents l/a"
-    written = []
-    for threads in (1, 2):
-        (folder := tmp_path / str(threads)).mkdir()
-        monkeypatch.chdir(folder)
-        torch.set_num_threads(threads)
-        with threadpool_limits(threads):
-            outcome = run("latents", *words.split(), "--samples", 3, "--log", "log")
-        assert outcome.code == 0, outcome.error
-        written.append([(folder / name).read_bytes() for name in ("m/a.json", "l/a")])
-    torch.set_num_threads(1)
-    assert written[0] == written[1]
-    metrics = json.loads(written[0][0])
-    arrays, metadata = read_tensors(tmp_path / "1/l/a", "latents")
-    assert metadata["seed"] == 4
+    metrics, arrays = scored("latents", model, "--samples", 3, sets=("train", "test"))
     assert metrics["images"] == 100
     both = metrics["mutual_information"] + metrics["marginal_kl"] + metrics["kl_residual"]
     assert metrics["kl"] == pytest.approx(both, abs=1e-5)

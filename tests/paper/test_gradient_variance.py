@@ -1,11 +1,10 @@
-"""The estimators of the gradient, their means and variances, where both are known.
+"""Means and variances of the gradient estimators where both are known.
 
-In closed form for the linear-Gaussian model, whose log p(x|z) is quadratic in z; by its definition,
-draw by draw, for a VAE.
+They are known in closed form for the linear-Gaussian model, whose log p(x|z) is quadratic in z; for
+a VAE they are compared with the definition, draw by draw.
 """
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,13 +12,17 @@ import torch
 from scipy import stats
 
 from aevb.bounds import reparameterise
-from aevb.data import model_inputs, write_set
-from aevb.estimators import ESTIMATORS, gradients, ratio_with_error, summarise
-from aevb.files import InputError, read_json, read_tensors
-from aevb.model import VAE, write_model
+from aevb.data import model_inputs
+from aevb.files import InputError
+from aevb.model import VAE
+from aevb.research.gradient_variance import (
+    ESTIMATORS,
+    gradient_metrics,
+    gradients,
+    ratio_with_error,
+)
 from aevb.rng import generator
 from linear_gaussian import D, K, LinearGaussian, S, model
-from test_cli import run
 
 torch.set_num_threads(1)
 
@@ -28,7 +31,7 @@ IMAGES, SAMPLES = 150, 3000
 
 @pytest.fixture(scope="module", params=[1, 3], ids=["nearly right", "wrong"])
 def case(request):
-    """A model whose encoder is off by so much, images, and what was estimated."""
+    """A model with a wrong encoder, images, and the estimates."""
     wrong = model(wrong=request.param)
     x = wrong.draw(IMAGES)
     return wrong, x, gradients(wrong, x, SAMPLES, seed=0)
@@ -66,7 +69,7 @@ def closed_forms(exact: LinearGaussian, x: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def test_the_closed_form_is_the_slope_of_the_mean():
-    """By the exact mean of log p(x|z) for a mu moved a little, both ways."""
+    """The closed form of this file against finite differences of the exact mean of log p(x|z)."""
     wrong, step = model(wrong=1), 1e-4
     x = wrong.draw(5)
     gradient, _ = closed_forms(wrong, x)
@@ -91,7 +94,7 @@ def test_every_estimator_is_unbiased(case, place):
 
 
 @pytest.mark.parametrize("place", range(3), ids=ESTIMATORS)
-def test_variances_are_those_of_gaussian_moments(case, place):
+def test_variances_match_the_closed_form(case, place):
     exact, x, terms = case
     expected = closed_forms(exact, x)[1][:, place].sum(-1)
     ratio = terms["variance"][:, place] / expected
@@ -99,8 +102,8 @@ def test_variances_are_those_of_gaussian_moments(case, place):
     assert stats.sem(ratio) < 0.01
 
 
-def test_one_latent_dimension_has_the_variances_of_a_quadratic():
-    """log p(x|z) = −(z − y)² / 2 + const and q = N(m, 1): worked out by hand, with g = y − m.
+def test_variances_for_one_latent_dimension():
+    """log p(x|z) = −(z − y)² / 2 + const and q = N(m, 1), with g = y − m.
 
     The slope is y − z, of variance 1; with b at its mean, (log p − b) e = g e² − (e³ − e) / 2, of
     variance 2 g² + 5/2.
@@ -117,7 +120,7 @@ def test_one_latent_dimension_has_the_variances_of_a_quadratic():
     np.testing.assert_allclose(terms["variance"][:, 2], 2 * gradient**2 + 2.5, rtol=0.15)
 
 
-def test_more_samples_come_nearer():
+def test_errors_fall_with_the_number_of_samples():
     wrong = model(wrong=1)
     x = wrong.draw(60)
     gradient, _ = closed_forms(wrong, x)
@@ -130,11 +133,11 @@ def test_more_samples_come_nearer():
     np.testing.assert_allclose(errors[0] / errors[1], 100, rtol=0.5)
 
 
-def test_it_does_not_depend_on_how_many_draws_are_made_at_once(monkeypatch):
+def test_estimates_do_not_depend_on_how_many_draws_are_made_at_once(monkeypatch):
     wrong = model(wrong=1)
     x = wrong.draw(130)
     before = gradients(wrong, x, 70, seed=2)
-    monkeypatch.setattr("aevb.estimators.DRAWS", 64)
+    monkeypatch.setattr("aevb.research.gradient_variance.DRAWS", 64)
     for name, values in gradients(wrong, x, 70, seed=2).items():
         np.testing.assert_allclose(values, before[name], rtol=1e-6, err_msg=name)
 
@@ -150,8 +153,8 @@ def test_images_and_seeds_have_noise_of_their_own():
     assert not np.array_equal(gradients(wrong, x, 20, seed=3)["mean"], all_of_them["mean"])
 
 
-def test_for_a_vae_it_is_the_definition(vae, small_sets):
-    """Draw by draw, by backpropagation to mu and through log q, b left out one by one."""
+def test_estimates_for_a_vae_follow_the_definition(vae, small_sets):
+    """Draw by draw: gradients by backpropagation, the score from log q, a leave-one-out mean."""
     samples = 7
     x = torch.from_numpy(model_inputs(small_sets[2], "dynamic")[:3])
     mu, log_var = (tensor.detach().requires_grad_() for tensor in vae.encode(x))
@@ -173,11 +176,11 @@ def test_for_a_vae_it_is_the_definition(vae, small_sets):
     np.testing.assert_allclose(terms["variance"], expected.var(0).sum(-1), rtol=1e-3)
 
 
-def test_the_summary_is_that_of_the_closed_forms(case):
+def test_metrics_match_the_closed_forms(case):
     exact, x, terms = case
     gradient, variance = closed_forms(exact, x)
     total, norm = variance.sum(-1).mean(0), np.square(gradient).sum(-1)
-    metrics = summarise(terms, SAMPLES)
+    metrics = gradient_metrics(terms, SAMPLES)
     assert (metrics["images"], metrics["samples"]) == (IMAGES, SAMPLES)
     for place, name in enumerate(ESTIMATORS):
         expected = {
@@ -193,18 +196,18 @@ def test_the_summary_is_that_of_the_closed_forms(case):
     assert len(metrics) == 2 + 2 * (3 * 3 + 2)
 
 
-def test_the_squared_norm_is_not_raised_by_noise():
+def test_the_squared_norm_is_unbiased():
     """With four draws the noise of the mean is as large as the gradient itself."""
     wrong = model(wrong=3)
     x = wrong.draw(3000)
-    metrics = summarise(gradients(wrong, x, 4, seed=0), 4)
+    metrics = gradient_metrics(gradients(wrong, x, 4, seed=0), 4)
     truth = np.square(closed_forms(wrong, x)[0]).sum(-1).mean()
     for name in ("reparametrised", "score"):
         error = metrics[f"squared_norm_{name}"] - truth
         assert abs(error) < 4 * metrics[f"squared_norm_{name}_se"]
 
 
-def test_the_error_of_a_ratio_covers_it():
+def test_the_standard_error_of_a_ratio_is_right():
     random = np.random.default_rng(0)
     below = random.gamma(2, 1, (2000, 400))
     above = 3 * below + random.standard_normal(below.shape)
@@ -213,29 +216,17 @@ def test_the_error_of_a_ratio_covers_it():
     assert z.std() == pytest.approx(1, abs=0.06)
 
 
-def test_a_decoder_that_ignores_z_is_one_line():
-    blind = model()
-    blind.w.zero_()
-    with pytest.raises(InputError, match="does not depend on z"):
-        summarise(gradients(blind, blind.draw(5), 10, seed=0), 10)
+def test_a_decoder_that_ignores_z_is_one_error(vae, scored):
+    with torch.no_grad():
+        blind = VAE(2, 20, "bernoulli").eval().requires_grad_(False)
+        blind.load_state_dict(vae.state_dict())
+        blind.decoder.output.weight.zero_()
+    with pytest.raises(InputError, match="is nan; train the model again"):
+        scored("gradient_variance", blind, "--images", 5, "--samples", 10)
 
 
-def test_the_stage_writes_the_same_bytes_again(tmp_path: Path, vae: VAE, small_sets, monkeypatch):
-    write_model(tmp_path / "model", vae, {"seed": 0, "binarisation": "dynamic"})
-    write_set(tmp_path / "test", small_sets[2])
-    monkeypatch.chdir(tmp_path)
-    for name in ("one", "two"):
-        outcome = run(
-            *("estimators", "--test", "test", "--model", "model", "--images", 20),
-            *("--samples", 300, "--metrics", f"{name}/metrics", "--gradients", f"{name}/terms"),
-        )
-        assert outcome.code == 0, outcome.error
-    for file in ("metrics", "terms"):
-        assert Path("one", file).read_bytes() == Path("two", file).read_bytes()
-    terms, metrics = (
-        read_tensors(Path("one/terms"), "estimators")[0],
-        read_json(Path("one/metrics")),
-    )
+def test_the_stage_writes_metrics_of_its_arrays(vae, scored, small_sets):
+    metrics, terms = scored("gradient_variance", vae, "--images", 20, "--samples", 300)
     assert (terms["mean"].shape, terms["variance"].shape) == ((20, 3, 2), (20, 3))
     np.testing.assert_array_equal(terms["labels"], small_sets[2].labels[:20])
     assert (metrics["images"], metrics["samples"], metrics["is_log_likelihood"]) == (20, 300, 1)

@@ -1,11 +1,11 @@
-"""Bounds, annealed importance sampling and their errors where log p(x) is known.
+"""The IWAE bound and annealed importance sampling where log p(x) is known.
 
-In closed form for the linear-Gaussian model, by quadrature for a VAE with two latent dimensions.
+It is known in closed form for the linear-Gaussian model, and by quadrature for a VAE with two
+latent dimensions.
 """
 
 import math
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,15 +15,19 @@ from scipy import stats
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from aevb import ais, hmc
 from aevb.bounds import iwae_bound
-from aevb.data import model_inputs, write_set
+from aevb.data import model_inputs
 from aevb.evaluation import evaluate
-from aevb.files import read_json, read_tensors
-from aevb.ladder import Rung, ladder, rungs, summarise
-from aevb.model import VAE, write_model
+from aevb.model import VAE
+from aevb.research import ais
+from aevb.research.iwae import (
+    bounds_against_k,
+    effective_samples,
+    groups,
+    iwae_metrics,
+    sample_counts,
+)
 from linear_gaussian import K, LinearGaussian, model
-from test_cli import run
 
 torch.set_num_threads(1)
 
@@ -36,7 +40,7 @@ def z_score(values: NDArray[np.floating]) -> float:
     return float(values.mean() / stats.sem(values))
 
 
-# The ladder.
+# The IWAE bound against K.
 
 
 @pytest.mark.parametrize(
@@ -50,51 +54,52 @@ def z_score(values: NDArray[np.floating]) -> float:
         (5000, [1, 10, 100, 1000, 5000]),
     ],
 )
-def test_the_rungs_are_powers_of_ten_and_the_last(samples, expected):
-    assert rungs(samples) == expected
+def test_sample_counts_are_powers_of_ten_and_the_last(samples, expected):
+    assert sample_counts(samples) == expected
 
 
 @pytest.mark.parametrize("k", [1, 7, 10, 100, 250])
-@pytest.mark.parametrize("parts", [1, 5, 10, 64, 250])
-def test_a_rung_is_the_mean_over_disjoint_groups_whatever_the_parts(k, parts):
+def test_groups_are_disjoint_and_weights_equal_their_definition(k):
     log_weights = torch.from_numpy(np.random.default_rng(0).normal(-100, 3, (250, 4)))
-    rung = Rung(k, 4)
-    for part in log_weights.split(parts):
-        rung.add(part)
-    groups = log_weights[: 250 // k * k].reshape(-1, k, 4)
-    bounds = torch.stack([iwae_bound(group) for group in groups])
-    weights = (groups - groups.max()).exp()
-    sizes = weights.sum(1).square() / weights.square().sum(1)
-    torch.testing.assert_close(rung.bound, bounds.mean(0), rtol=1e-12, atol=0)
-    torch.testing.assert_close(rung.effective_samples, sizes.mean(0), rtol=1e-9, atol=0)
+    found = groups(log_weights, k)
+    expected = log_weights[: 250 // k * k].split(k)
+    torch.testing.assert_close(found, torch.stack(expected, 1), rtol=0, atol=0)
+    weights = (found - found.max()).exp()
+    sizes = weights.sum(0).square() / weights.square().sum(0)
+    torch.testing.assert_close(effective_samples(found), sizes, rtol=1e-9, atol=0)
+    torch.testing.assert_close(
+        iwae_bound(found),
+        torch.stack([iwae_bound(group) for group in expected]),
+        rtol=1e-12,
+        atol=0,
+    )
 
 
-def test_effective_samples_are_those_of_a_known_weight():
+def test_effective_samples_of_known_weights():
     """w = exp(m e − m²/2) has E[w] = 1 and E[w²] = exp(m²)."""
     random, m = np.random.default_rng(1), 0.7
-    rung = Rung(200_000, 3)
-    for _ in range(20):
-        rung.add(torch.from_numpy(m * random.standard_normal((10_000, 3)) - m**2 / 2 - 1000))
-    np.testing.assert_allclose(rung.effective_samples / rung.k, math.exp(-(m**2)), rtol=0.02)
-    np.testing.assert_allclose(rung.bound, -1000, atol=0.01)
+    log_weights = torch.from_numpy(m * random.standard_normal((200_000, 3)) - m**2 / 2 - 1000)
+    sizes = effective_samples(log_weights)
+    np.testing.assert_allclose(sizes / 200_000, math.exp(-(m**2)), rtol=0.02)
+    np.testing.assert_allclose(iwae_bound(log_weights), -1000, atol=0.01)
 
 
 def test_with_the_exact_posterior_all_weights_are_equal():
     exact = model()
     x = exact.draw(120)
-    terms = ladder(exact, x, 130, seed=0)
+    terms = bounds_against_k(exact, x, 130, seed=0)
     assert terms["k"].tolist() == [1, 10, 100, 130]
     for place, k in enumerate(terms["k"]):
         np.testing.assert_allclose(terms["effective_samples"][:, place], k, rtol=1e-6)
         np.testing.assert_allclose(terms["iwae_bound"][:, place], exact.log_px(x), rtol=1e-6)
-    metrics = summarise(terms)
+    metrics = iwae_metrics(terms)
     assert metrics["ess_100"] == metrics["ess_100_p10"] == pytest.approx(1)
 
 
-def test_the_ladder_rises_from_the_elbo_to_log_px():
+def test_bounds_rise_from_the_elbo_to_log_px():
     wrong = model(wrong=3)
     x = wrong.draw(400)
-    terms = ladder(wrong, x, 2000, seed=0)
+    terms = bounds_against_k(wrong, x, 2000, seed=0)
     bounds = terms["iwae_bound"].astype(float)
     elbo, log_px = wrong.mean_log_px_given_z(x) - wrong.kl(x), wrong.log_px(x)
     assert abs(z_score(bounds[:, 0] - elbo)) < 4
@@ -103,7 +108,7 @@ def test_the_ladder_rises_from_the_elbo_to_log_px():
     assert z_score(log_px - bounds[:, 2]) > 4
     assert z_score(log_px - bounds[:, -1]) > -4
     assert (log_px - bounds[:, -1]).mean() < 0.03 < 1 < (log_px - bounds[:, 1]).mean()
-    metrics = summarise(terms)
+    metrics = iwae_metrics(terms)
     np.testing.assert_allclose(metrics["elbo"], elbo.mean(), atol=0.1)
     for place, k in enumerate(terms["k"]):
         assert metrics[f"iwae_{k}"] == pytest.approx(bounds[:, place].mean())
@@ -115,34 +120,36 @@ def test_the_ladder_rises_from_the_elbo_to_log_px():
 
 
 @pytest.mark.parametrize("draws", [1, 3, 64])
-def test_the_ladder_does_not_depend_on_how_many_draws_are_made_at_once(monkeypatch, draws):
+def test_bounds_do_not_depend_on_how_many_draws_are_made_at_once(monkeypatch, draws):
     wrong = model(wrong=1)
     x = wrong.draw(130)
-    before = ladder(wrong, x, 70, seed=2)
+    before = bounds_against_k(wrong, x, 70, seed=2)
     monkeypatch.setattr("aevb.evaluation.DRAWS", draws)
-    after = ladder(wrong, x, 70, seed=2)
+    after = bounds_against_k(wrong, x, 70, seed=2)
     for name, values in before.items():
         np.testing.assert_allclose(after[name], values, rtol=1e-5, err_msg=name)
 
 
-def test_the_last_rung_is_the_bound_of_evaluate():
+def test_the_last_bound_is_that_of_evaluate():
     wrong = model(wrong=1)
     x = wrong.draw(130)
-    terms, expected = ladder(wrong, x, 70, seed=2), evaluate(wrong, x, 70, seed=2)
+    terms, expected = bounds_against_k(wrong, x, 70, seed=2), evaluate(wrong, x, 70, seed=2)
     np.testing.assert_allclose(terms["iwae_bound"][:, -1], expected["iwae_bound"], rtol=1e-6)
     for name in ("log_px_given_z", "kl"):
         np.testing.assert_allclose(terms[name], expected[name], rtol=1e-6)
 
 
 def test_standard_errors_cover_the_truth_at_their_rate():
-    """200 sets of 40 images: the mean of log p(x) over all x lies in 95 % of the intervals."""
+    """200 sets of 40 images: 95 % of the intervals hold the mean of log p(x) over all x."""
     near, sets, size = model(wrong=0.2), 200, 40
     x = near.draw(sets * size, seed=11)
-    terms = ladder(near, x, 100, seed=0)
+    terms = bounds_against_k(near, x, 100, seed=0)
     truth = -stats.multivariate_normal(near.b.numpy(), near.covariance).entropy()
     z = []
     for rows in np.split(np.arange(len(x)), sets):
-        metrics = summarise({"k": terms["k"], **{n: v[rows] for n, v in terms.items() if n != "k"}})
+        metrics = iwae_metrics(
+            {"k": terms["k"], **{n: v[rows] for n, v in terms.items() if n != "k"}}
+        )
         z.append((metrics["iwae_100"] - truth) / metrics["iwae_100_se"])
     covered = int((np.abs(z) < stats.t(size - 1).ppf(0.975)).sum())
     # Skewness costs up to two points of coverage at this size.
@@ -162,8 +169,8 @@ def chains_at_target(
     return (mean + variance.sqrt() * e).float()
 
 
-def noise(chains: int, images: int, seed: int = 0) -> hmc.Noise:
-    return hmc.Noise(np.random.default_rng([seed, 9]), chains, images, K)
+def noise(chains: int, images: int, seed: int = 0) -> ais.Noise:
+    return ais.Noise(np.random.default_rng([seed, 9]), chains, images, K)
 
 
 @pytest.mark.parametrize("beta", BETAS)
@@ -171,27 +178,27 @@ def test_the_force_is_the_gradient_of_the_log_density(beta):
     exact = model()
     x = torch.from_numpy(exact.draw(4))
     z = chains_at_target(exact, x, beta, 2)
-    state = hmc.state_at(exact, x, z)
+    state = ais.state_at(exact, x, z)
     for i in range(K):
         h = torch.zeros(K)
         h[i] = 1e-2
-        ahead, back = (hmc.state_at(exact, x, z + sign * h).log_density(beta) for sign in (1, -1))
+        ahead, back = (ais.state_at(exact, x, z + sign * h).log_density(beta) for sign in (1, -1))
         np.testing.assert_allclose(state.force(beta)[..., i], (ahead - back) / 2e-2, atol=2e-2)
 
 
 def test_leapfrog_is_reversible_and_its_error_is_of_second_order():
     exact, beta = model(), 0.7
     x = torch.from_numpy(exact.draw(10))
-    start = hmc.state_at(exact, x, chains_at_target(exact, x, beta, 8))
+    start = ais.state_at(exact, x, chains_at_target(exact, x, beta, 8))
     momentum = noise(8, 10).normal()
 
-    def energy(state: hmc.State, momentum: Tensor) -> Tensor:
+    def energy(state: ais.State, momentum: Tensor) -> Tensor:
         return momentum.double().square().sum(-1) / 2 - state.log_density(beta)
 
     errors = []
     for step, count in ((0.1, 10), (0.05, 20)):
-        end, turned = hmc.leapfrog(exact, x, start, momentum, beta, step, count)
-        again, back = hmc.leapfrog(exact, x, end, -turned, beta, step, count)
+        end, turned = ais.leapfrog(exact, x, start, momentum, beta, step, count)
+        again, back = ais.leapfrog(exact, x, end, -turned, beta, step, count)
         assert float((end.z - start.z).abs().mean()) > 0.1
         torch.testing.assert_close(again.z, start.z, rtol=0, atol=1e-4)
         torch.testing.assert_close(-back, momentum, rtol=0, atol=2e-4)
@@ -201,24 +208,24 @@ def test_leapfrog_is_reversible_and_its_error_is_of_second_order():
 
 @pytest.mark.parametrize(("beta", "step"), [(0.0, 1.3), (0.3, 0.5), (1.0, 0.4)])
 @pytest.mark.parametrize("start", ["target", "elsewhere"])
-def test_a_transition_leaves_its_target_as_it_is_and_finds_it(beta, step, start):
+def test_a_transition_converges_to_its_target_and_leaves_it_invariant(beta, step, start):
     exact, chains = model(), 1000
     x = torch.from_numpy(exact.draw(5))
     mean, variance = exact.posterior(x, beta)
     z = chains_at_target(exact, x, beta, chains)
     if start == "elsewhere":
         z = 2 * z + 1
-    state, random, shares = hmc.state_at(exact, x, z), noise(chains, 5), []
+    state, random, shares = ais.state_at(exact, x, z), noise(chains, 5), []
     for _ in range(10 if start == "target" else 60):
-        state, share = hmc.transition(exact, x, state, beta, step, 4, random)
+        state, share = ais.transition(exact, x, state, beta, step, 4, random)
         shares.append(float(share.mean()))
-    # With so large steps the dynamics alone would miss the target: acceptance has to mend it.
+    # The steps are so large that the dynamics without rejections would miss the target.
     assert 0.5 < np.mean(shares) < 0.97
     standard = (state.z.double() - mean) / variance.sqrt()
     moments = torch.stack([standard, standard.square() - 1, standard.roll(1, -1) * standard])
     errors = moments.mean(1) / moments.std(1) * math.sqrt(chains)
     assert float(errors.abs().max()) < 4.5
-    renewed = hmc.state_at(exact, x, state.z)
+    renewed = ais.state_at(exact, x, state.z)
     torch.testing.assert_close(state.log_px, renewed.log_px)
     torch.testing.assert_close(state.gradient, renewed.gradient)
 
@@ -226,8 +233,8 @@ def test_a_transition_leaves_its_target_as_it_is_and_finds_it(beta, step, start)
 def test_diverging_dynamics_are_rejected():
     exact = model()
     x = torch.from_numpy(exact.draw(3))
-    state = hmc.state_at(exact, x, chains_at_target(exact, x, 1, 7))
-    moved, share = hmc.transition(exact, x, state, 1, 1e4, 20, noise(7, 3))
+    state = ais.state_at(exact, x, chains_at_target(exact, x, 1, 7))
+    moved, share = ais.transition(exact, x, state, 1, 1e4, 20, noise(7, 3))
     assert torch.equal(moved.z, state.z)
     assert not share.any()
 
@@ -268,7 +275,7 @@ def test_weights_are_unbiased(temperatures, backward):
     assert stats.sem(values) < 0.1
 
 
-def test_bounds_enclose_log_px_and_close_in_with_temperatures():
+def test_bounds_enclose_log_px_and_approach_it_with_temperatures():
     exact, count, chains = model(), 150, 4
     x, z = exact.draw_both(count, seed=1)
     log_px, gaps = exact.log_px(x), []
@@ -281,7 +288,7 @@ def test_bounds_enclose_log_px_and_close_in_with_temperatures():
         gaps.append(below + above)
     assert all(z_score(wide - narrow) > 3 for wide, narrow in pairwise(gaps))
     assert gaps[-1].mean() < 0.3 < 0.7 < gaps[0].mean()
-    # At the end the estimate is log p(x) itself within its error.
+    # With the most temperatures the estimate is log p(x) within its error.
     assert abs(below.mean()) < 0.1
 
 
@@ -307,13 +314,7 @@ def test_steps_are_tuned_to_the_acceptance():
     assert accepted == pytest.approx(ais.ACCEPTANCE, abs=0.05)
 
 
-def test_progress_is_told_step_by_step():
-    exact, callback = model(), []
-    ais.log_weights(exact, exact.draw(60), plan(4, exact), 1, 0, callback=callback.append)
-    assert sum(callback) == 60 * 4
-
-
-# The stages, on a VAE with two latent dimensions, whose log p(x) a grid gives.
+# The stages, on a VAE with two latent dimensions, whose log p(x) is summed over a grid.
 
 
 @pytest.fixture(scope="module")
@@ -338,35 +339,8 @@ def by_quadrature(net: VAE, x: NDArray[np.float32]) -> NDArray[np.float64]:
     return (torch.logsumexp(log_joint, 1) + 2 * math.log(float(line[1] - line[0]))).numpy()
 
 
-@pytest.fixture
-def folder(tmp_path: Path, vae: VAE, small_sets, monkeypatch) -> Path:
-    """An empty folder, the present one, with a model and test images in a folder beside it."""
-    inputs = tmp_path / "inputs"
-    write_model(inputs / "model", vae, {"seed": 0, "binarisation": "dynamic"})
-    write_set(inputs / "test", small_sets[2])
-    (tmp_path / "empty").mkdir()
-    monkeypatch.chdir(tmp_path / "empty")
-    return inputs
-
-
-def made(stage: str, folder: Path, *words: object) -> tuple[dict, dict]:
-    """What a stage's two files hold; that a second run writes the same bytes is seen to."""
-    tensors = {"ladder": "bounds", "ais": "estimates"}[stage]
-    content = []
-    for name in ("one", "two"):
-        outcome = run(
-            *(stage, "--test", folder / "test", "--model", folder / "model"),
-            *("--metrics", f"{name}/metrics.json", f"--{tensors}", f"{name}/tensors", *words),
-        )
-        assert outcome.code == 0, outcome.error
-        content.append([Path(name, file).read_bytes() for file in ("metrics.json", "tensors")])
-    assert content[0] == content[1]
-    assert sorted(path.name for path in Path().iterdir()) == ["one", "two"]
-    return read_json(Path("one/metrics.json")), read_tensors(Path("one/tensors"), stage)[0]
-
-
-def test_the_ladder_of_a_vae_nears_log_px(folder, vae, small_sets):
-    metrics, terms = made("ladder", folder, "--images", 20, "--samples", 1500)
+def test_the_iwae_bound_of_a_vae_approaches_log_px(scored, vae, small_sets):
+    metrics, terms = scored("iwae", vae, "--images", 20, "--samples", 1500)
     log_px = by_quadrature(vae, model_inputs(small_sets[2], "dynamic")[:20])
     below = log_px[:, None] - terms["iwae_bound"]
     assert z_score(below[:, 1]) > 4
@@ -377,9 +351,9 @@ def test_the_ladder_of_a_vae_nears_log_px(folder, vae, small_sets):
     np.testing.assert_array_equal(terms["labels"], small_sets[2].labels[:20])
 
 
-def test_annealing_of_a_vae_meets_log_px(folder, vae, small_sets):
+def test_annealing_of_a_vae_estimates_log_px(scored, vae, small_sets):
     words = ("--images", 20, "--chains", 2, "--temperatures", 150, "--leapfrog", 2, "--iwae_k", 9)
-    metrics, terms = made("ais", folder, *words)
+    metrics, terms = scored("ais", vae, *words)
     x = model_inputs(small_sets[2], "dynamic")[:20]
     log_px = by_quadrature(vae, x)
     assert log_px.mean() - metrics["elbo"] > 5
@@ -397,7 +371,6 @@ def test_annealing_of_a_vae_meets_log_px(folder, vae, small_sets):
 
 
 def test_simulated_images_are_draws_of_the_model(vae):
-    """Their z is a draw of p(z|x): so it is to the posterior as the next draw would be."""
     x, z = ais.simulate(vae, 400, 0)
     assert set(np.unique(x)) == {0, 1}
     assert abs(z.mean()) < 4 / math.sqrt(z.size)

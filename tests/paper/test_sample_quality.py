@@ -1,6 +1,5 @@
-"""Samples are what the model gives; their scores tell good ones from bad and copies from new."""
+"""Samples follow the model, and their scores distinguish good samples, bad ones and copies."""
 
-import json
 import math
 from types import SimpleNamespace
 from typing import Any
@@ -11,13 +10,10 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-import graph
-from aevb.classifier import Network
-from aevb.fidelity import Pixels, class_entropy, judge, samples
-from aevb.files import read_tensors
+from aevb.files import InputError, write_tensors
 from aevb.model import VAE
-from conftest import write_raw
-from test_cli import command, run, the_error
+from aevb.research.classify import Network
+from aevb.research.sample_quality import class_entropy, sample_metrics, samples
 
 torch.set_num_threads(1)
 
@@ -31,7 +27,7 @@ def vae(likelihood: str = "bernoulli") -> VAE:
 
 
 def echo() -> Any:
-    """A model whose decoder gives z itself, and whose draws add noise of their own."""
+    """A model whose decoder returns z itself, and whose draws add noise."""
     noise = SimpleNamespace(
         mean=lambda z: z,
         sample=lambda z, generator: z + torch.randn(z.shape, generator=generator),
@@ -39,7 +35,7 @@ def echo() -> Any:
     return SimpleNamespace(latent_dim=3, decoder=lambda z: z, likelihood=noise)
 
 
-def test_samples_come_from_the_prior_with_noise_of_their_own():
+def test_samples_come_from_the_prior_with_independent_noise():
     z, x = samples(echo(), 2050, seed=0)
     assert z.shape == x.shape == (2050, 3)
     for values in (z, x - z):
@@ -50,12 +46,12 @@ def test_samples_come_from_the_prior_with_noise_of_their_own():
     assert np.isin(z, other).mean() < 0.001  # float32 has few numbers near 1
 
 
-def test_draws_have_the_means_beside_them():
+def test_draws_have_the_means_of_the_same_latents():
     means, draws = samples(vae(), 300, seed=0)
     assert set(np.unique(draws)) == {0, 1}
     noise = math.sqrt((means * (1 - means)).astype(float).sum())
     assert abs((draws - means).astype(float).sum()) < 4 * noise
-    # Of the same z: less far from their own means than from another's.
+    # Draws are closer to the means of their own z than to those of another.
     own, others = (np.square(draws - x).sum() for x in (means, np.roll(means, 1, 0)))
     assert own < others
 
@@ -82,13 +78,13 @@ def images(count: int, seed: int) -> Floats:
 
 
 @pytest.fixture(scope="module")
-def real() -> Pixels:
-    train = images(500, 1)
-    return Pixels(images(200, 2), train, np.random.default_rng(0).permutation(500)[:200])
+def real() -> tuple[Floats, Floats, NDArray[np.int64]]:
+    """Test images, training images and the indices of chosen ones."""
+    return images(200, 2), images(500, 1), np.random.default_rng(0).permutation(500)[:200]
 
 
 def test_good_samples_are_like_real_images(network, real):
-    metrics, arrays = judge(network, images(200, 3), real, 5)
+    metrics, arrays = sample_metrics(network, images(200, 3), *real, 5)
     for name in ("precision", "recall", "density", "coverage"):
         assert metrics[name] > 0.8
         assert metrics[name] == pytest.approx(metrics[f"{name}_real"], abs=0.1), name
@@ -102,9 +98,9 @@ def test_good_samples_are_like_real_images(network, real):
     assert arrays["distance_to_train"].mean() == pytest.approx(metrics["distance_to_train"])
 
 
-def test_copies_of_training_images_are_found_out(network, real):
-    copies = real.train[real.alike]
-    metrics, _ = judge(network, copies, real, 5)
+def test_copies_of_training_images_are_recognised(network, real):
+    _, train, chosen = real
+    metrics, _ = sample_metrics(network, train[chosen], *real, 5)
     assert metrics["closer_to_train"] == 1
     assert metrics["distance_to_train"] == pytest.approx(0, abs=1e-3)
     assert metrics["distance_to_train_real"] > 1
@@ -112,18 +108,18 @@ def test_copies_of_training_images_are_found_out(network, real):
         assert metrics[name] == metrics[f"{name}_real"], name
 
 
-def test_what_is_as_near_to_test_as_to_training_images_counts_half(network, real):
-    alike = np.arange(200)
-    same = Pixels(real.train[:200], real.train, alike)
-    metrics, _ = judge(network, images(200, 3), same, 5)
+def test_ties_between_test_and_training_images_count_half(network, real):
+    train = real[1]
+    same = train[:200], train, np.arange(200)
+    metrics, _ = sample_metrics(network, images(200, 3), *same, 5)
     assert (metrics["closer_to_train"], metrics["closer_to_train_se"]) == (0.5, 0)
 
 
 def test_bad_samples_are_not_precise_and_one_class_has_no_entropy(network, real):
-    metrics, _ = judge(network, 3 * images(200, 3), real, 5)
+    metrics, _ = sample_metrics(network, 3 * images(200, 3), *real, 5)
     assert metrics["precision"] == metrics["density"] == metrics["coverage"] == 0
     assert metrics["frechet"] > 10 * metrics["frechet_real"]
-    one, _ = judge(network, np.repeat(real.test[:1], 200, 0), real, 5)
+    one, _ = sample_metrics(network, np.repeat(real[0][:1], 200, 0), *real, 5)
     assert one["class_entropy"] == 0
     assert one["recall"] < 0.05
 
@@ -134,54 +130,34 @@ def test_class_entropy():
     assert class_entropy(np.array([0, 0, 0, 9])) == pytest.approx(stats.entropy([3, 1]))
 
 
-# The stages.
+@pytest.fixture
+def classifier(tmp_path, network) -> list[object]:
+    """The flag that names the classifier, and that of the figure."""
+    weights = {name: value.numpy() for name, value in network.state_dict().items()}
+    write_tensors(tmp_path / "classifier", "classifier", weights, {})
+    return ["--classifier", tmp_path / "classifier", "--figure", tmp_path / "figure"]
 
 
-def test_the_scripts_in_an_empty_folder(tmp_path):
-    made = tmp_path / "made"
-    made.mkdir()
-    write_raw(made / "raw")
-    for stage, output in (("split", made / "split"), ("train", made), ("classify", made)):
-        assert run(stage, *command(stage, made, output)).code == 0
-    for threads, output in (("1", tmp_path / "one"), ("2", tmp_path / "two")):
-        words = command("fidelity", made, output)
-        script = graph.ROOT / "src" / "fidelity.py"
-        graph.run(f"python {script} {' '.join(words)}", tmp_path, OMP_NUM_THREADS=threads,
-                  OPENBLAS_NUM_THREADS=threads)  # fmt: skip
-    written = {path.name: path.read_bytes() for path in (tmp_path / "one").iterdir()}
-    assert written == {path.name: path.read_bytes() for path in (tmp_path / "two").iterdir()}
-    assert written.keys() == {"metrics", "fidelity", "figure"}
-    metrics = json.loads(written["metrics"])
+def test_the_stage_writes_metrics_of_its_arrays(classifier, scored, small_sets):
+    words = (*classifier, "--images", 60)
+    metrics, arrays = scored("sample_quality", vae(), *words, sets=("train", "test"))
+    assert classifier[-1].read_bytes().startswith(b"\x89PNG")
     assert (metrics["images"], metrics["neighbours"]) == (60, 5)
-    arrays, _ = read_tensors(tmp_path / "one" / "fidelity", "fidelity")
     for prefix in ("", "means_"):
         for end in ("", "_real"):
             share = (arrays[f"{prefix}balls{end}"] > 0).mean()
             assert metrics[f"{prefix}precision{end}"] == pytest.approx(share, rel=1e-5)
     assert metrics["precision_real"] > 0.5
-    train, _ = read_tensors(made / "split" / "train", "split")
-    gray = train["images"].reshape(-1, 784) / 255
-    apart = np.sqrt(np.square(arrays["shown"][:, None] - gray[None]).sum(-1))
-    np.testing.assert_array_equal(arrays["neighbours"], np.argsort(apart)[:, :3])
+    gray = small_sets[0].images.reshape(-1, 784) / 255
+    distances = np.sqrt(np.square(arrays["shown"][:, None] - gray[None]).sum(-1))
+    np.testing.assert_array_equal(arrays["neighbours"], np.argsort(distances)[:, :3])
     assert metrics["means_distance_to_train"] == pytest.approx(
         arrays["means_distance_to_train"].mean(), rel=1e-5
     )
 
 
-@pytest.mark.parametrize(("images", "fault"), [("59", "60 or more"), ("201", "200 at most")])
-def test_too_few_or_too_many_images_are_one_line(images, fault, tmp_path):
-    write_raw(tmp_path / "raw")
-    for stage, output in (("split", "split"), ("train", ""), ("classify", "")):
-        assert run(stage, *command(stage, tmp_path, tmp_path / output)).code == 0
-    words = command("fidelity", tmp_path, tmp_path / "output")
-    line = the_error(run("fidelity", *words, "--images", images), 1)
-    assert f"--images {images}" in line
-    assert fault in line
-    assert not (tmp_path / "output").exists()
-
-
-def test_the_rules_depend_on_the_code_they_import(tmp_path):
-    tree = graph.copy_tree(tmp_path / "tree")
-    found = graph.snakemake_graph(tree, "results/fidelity/k3-seed0.json")
-    assert {"classify", "fidelity@3-0"} <= found.jobs.keys()
-    assert graph.wrong_code(found) == []
+@pytest.mark.parametrize(("images", "fault"), [(59, "60 or more"), (101, "100 at most")])
+def test_too_few_or_too_many_images_are_an_error(classifier, scored, images, fault):
+    words = (*classifier, "--images", images)
+    with pytest.raises(InputError, match=f"--images {images}.*{fault}"):
+        scored("sample_quality", vae(), *words, sets=("train", "test"))
