@@ -6,7 +6,7 @@ with several seeds, [low, high] is the 95 % interval of the mean over trainings.
 
 import math
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import product
 from types import SimpleNamespace
 from typing import Any
@@ -54,24 +54,17 @@ def over_seeds(found: Found) -> Found:
 
     Metrics that are equal in all trainings, such as a number of images, have no interval.
     """
-    groups: dict[int, list[Mapping[str, Metrics]]] = {}
-    for (k, _), stages in found.items():
-        groups.setdefault(k, []).append(stages)
-    return {
-        (k, ALL): {stage: _mean([run[stage] for run in runs]) for stage in runs[0]}
-        for k, runs in groups.items()
-    }
-
-
-def _mean(runs: Sequence[Metrics]) -> dict[str, float]:
-    """One stage's metrics over seeds."""
-    result: dict[str, float] = {}
-    for name, first in values(runs[0]):
-        several = [run[name] for run in runs]
-        result[name] = first
-        if len({*several}) > 1:
-            mean, half = float(np.mean(several)), student_half_width(several)
-            result |= {name: mean, f"{name}_low": mean - half, f"{name}_high": mean + half}
+    result: dict[tuple[int, int | str], dict[str, dict[str, float]]] = {}
+    for k in dict.fromkeys(k for k, _ in found):
+        runs = [stages for (other, _), stages in found.items() if other == k]
+        result[k, ALL] = {stage: {} for stage in runs[0]}
+        for stage, metrics in result[k, ALL].items():
+            for name, first in values(runs[0][stage]):
+                several = [run[stage][name] for run in runs]
+                metrics[name] = first
+                if len({*several}) > 1:
+                    mean, half = float(np.mean(several)), student_half_width(several)
+                    metrics |= {name: mean, f"{name}_low": mean - half, f"{name}_high": mean + half}
     return result
 
 
@@ -218,13 +211,12 @@ def above_the_elbo(found: Found, bounds: Mapping[tuple[int, int], Arrays]) -> Fi
     axis = figure.add_subplot()
     dims = list(dict.fromkeys(k for k, _ in bounds))
     colours = dict(zip(dims, sns.color_palette("colorblind", len(dims)), strict=True))
-    first = {k: next(run for run in bounds if run[0] == k) for k in dims}
     for number, ((k, seed), terms) in enumerate(bounds.items()):
         elbo = terms["log_px_given_z"].astype(float) - terms["kl"]
         points = [mean_and_se(bound - elbo) for bound in terms["iwae_bound"].T.astype(float)]
         heights, errors = zip(*points, strict=True)
-        label = f"IWAE bound, k = {k}" if (k, seed) == first[k] else None
         style: dict[str, Any] = {"color": colours[k], "capsize": 3}
+        label = f"IWAE bound, k = {k}"
         axis.errorbar(terms["k"], heights, errors, marker="o", label=label, **style)
         ais = found[k, seed]["ais"]
         place = terms["k"].max() * 4 * 1.15**number
@@ -239,8 +231,11 @@ def above_the_elbo(found: Found, bounds: Mapping[tuple[int, int], Arrays]) -> Fi
     axis.margins(x=0.12)
     axis.grid(alpha=0.3)
     ais_mark = Line2D([], [], color="gray", marker="D", ls="", label="AIS, at no K")
-    handles = axis.get_legend_handles_labels()[0]
-    axis.legend(handles=[*handles, ais_mark], frameon=False)
+    handles, labels = axis.get_legend_handles_labels()
+    of_k = dict(zip(labels[::-1], handles[::-1], strict=True))  # the first run of each
+    axis.legend(
+        handles=[*(of_k[label] for label in dict.fromkeys(labels)), ais_mark], frameon=False
+    )
     axis.spines[["top", "right"]].set_visible(False)
     return figure
 
