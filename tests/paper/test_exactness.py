@@ -169,10 +169,6 @@ def chains_at_target(
     return (mean + variance.sqrt() * e).float()
 
 
-def noise(chains: int, images: int, seed: int = 0) -> ais.Noise:
-    return ais.Noise(np.random.default_rng([seed, 9]), chains, images, K)
-
-
 @pytest.mark.parametrize("beta", BETAS)
 def test_the_force_is_the_gradient_of_the_log_density(beta):
     exact = model()
@@ -190,7 +186,7 @@ def test_leapfrog_is_reversible_and_its_error_is_of_second_order():
     exact, beta = model(), 0.7
     x = torch.from_numpy(exact.draw(10))
     start = ais.state_at(exact, x, chains_at_target(exact, x, beta, 8))
-    momentum = noise(8, 10).normal()
+    momentum = ais.normal(np.random.default_rng(9), (8, 10, K))
 
     def energy(state: ais.State, momentum: Tensor) -> Tensor:
         return momentum.double().square().sum(-1) / 2 - state.log_density(beta)
@@ -215,7 +211,7 @@ def test_a_transition_converges_to_its_target_and_leaves_it_invariant(beta, step
     z = chains_at_target(exact, x, beta, chains)
     if start == "elsewhere":
         z = 2 * z + 1
-    state, random, shares = ais.state_at(exact, x, z), noise(chains, 5), []
+    state, random, shares = ais.state_at(exact, x, z), np.random.default_rng(9), []
     for _ in range(10 if start == "target" else 60):
         state, share = ais.transition(exact, x, state, beta, step, 4, random)
         shares.append(float(share.mean()))
@@ -234,7 +230,7 @@ def test_diverging_dynamics_are_rejected():
     exact = model()
     x = torch.from_numpy(exact.draw(3))
     state = ais.state_at(exact, x, chains_at_target(exact, x, 1, 7))
-    moved, share = ais.transition(exact, x, state, 1, 1e4, 20, noise(7, 3))
+    moved, share = ais.transition(exact, x, state, 1, 1e4, 20, np.random.default_rng(9))
     assert torch.equal(moved.z, state.z)
     assert not share.any()
 

@@ -18,11 +18,11 @@ from aevb.research.compare import (
     SENTENCES,
     STAGES,
     above_the_elbo,
-    as_csv,
     as_markdown,
     discussion,
     noise_of_the_gradient,
     over_seeds,
+    table,
 )
 
 SCRIPT = Path(__file__).parents[2] / "src" / "research.py"
@@ -68,16 +68,17 @@ def test_too_few_test_images_and_values_out_of_range_are_an_error(scored, stage,
         scored(stage, model, "--images", images)
 
 
-def test_the_csv_has_every_number_once_with_its_error():
-    lines = as_csv(FOUND).splitlines()
-    assert lines[0] == "stage,metric,latent_dim,seed,value,se,low,high"
-    assert "iwae,elbo,20,0,-110.123,0.4567,," in lines
-    assert "ais,images,3,0,10000,,," in lines
-    assert len(lines) == 1 + 2 * 4 + 1
+def test_the_table_has_every_number_once_with_its_error():
+    found = table(FOUND)
+    rows = found.set_index(["stage", "metric", "latent_dim"])
+    assert rows.loc[("iwae", "elbo", 20), ["value", "se"]].tolist() == [-110.123456, 0.4567]
+    assert np.isnan(rows.loc[("ais", "images", 3), "se"])
+    assert not found["metric"].str.endswith("_se").any()
+    assert len(found) == 2 * 4 + 1
 
 
 def test_a_number_has_the_digits_of_its_error():
-    text = as_markdown(FOUND)
+    text = as_markdown(table(FOUND))
     lines = {line.split("|")[2].strip(): line.split("|")[3:5] for line in text.splitlines()[2:-2]}
     assert [cell.strip() for cell in lines["elbo"]] == ["-127.12 ± 0.46", "-110.12 ± 0.46"]
     assert [cell.strip() for cell in lines["ess_1"]] == ["1.00 ± 0.00", "1.00 ± 0.00"]
@@ -94,22 +95,21 @@ def test_over_seeds_every_number_has_an_interval():
         for k in (3, 20)
         for seed, value in enumerate(several)
     }
-    summary = over_seeds(found)
-    assert list(summary) == [(3, ALL), (20, ALL)]
+    summary = over_seeds(table(found))
+    assert set(summary["seed"]) == {ALL}
     mean = 20 + np.mean(several)
     low, high = stats.t.interval(0.95, 2, mean, stats.sem(several))
-    metrics = summary[20, ALL]["ais"]
-    assert [metrics[name] for name in ("gap", "gap_low", "gap_high")] == pytest.approx(
-        [mean, low, high]
-    )
-    assert (metrics["units"], metrics["images"], metrics["real"]) == (1, 100, 0.9)
-    assert not {"gap_se", "images_low", "real_low"} & metrics.keys()
+    rows = summary[summary["latent_dim"] == 20].set_index("metric")
+    assert rows.loc["gap", ["value", "low", "high"]].tolist() == pytest.approx([mean, low, high])
+    assert rows.loc[["units", "images", "real"], "value"].tolist() == pytest.approx([1, 100, 0.9])
+    assert rows["low"].isna().tolist() == [False, True, False, True]
+    assert rows["se"].isna().all()
     text = as_markdown(summary)
     assert f"{mean:.1f} [{low:.1f}, {high:.1f}]" in text
     assert "k = 20, all seeds" in text
     assert "Student's t" in text
     assert "±" not in text
-    assert "Student's t" not in as_markdown(FOUND)
+    assert "Student's t" not in as_markdown(table(FOUND))
 
 
 def stages(value: float) -> dict:
@@ -123,27 +123,27 @@ def stages(value: float) -> dict:
 
 
 def test_the_discussion_has_the_metrics_of_each_run():
-    said = discussion({(3, 0): stages(1.25), (20, 4): stages(2.5)})
+    said = discussion(table({(3, 0): stages(1.25), (20, 4): stages(2.5)}))
     assert said.count("At k = 3, seed 0,") == said.count("At k = 20, seed 4,") == len(SENTENCES)
     assert said.count("1.25") == len(re.findall(r"(?<!\d)2\.5(?!\d)", said)) > 20
     assert "At k = 3, all seeds," in discussion(
-        over_seeds({(3, s): stages(s + 0.5) for s in (0, 1)})
+        over_seeds(table({(3, s): stages(s + 0.5) for s in (0, 1)}))
     )
 
 
 def test_saturated_mutual_information_is_not_called_a_divergence():
     found = stages(9.2)
-    assert "is not a distance" in discussion({(20, 0): found})
+    assert "is not a distance" in discussion(table({(20, 0): found}))
     found["latents"]["mutual_information"] = 7.7
-    assert "is not a distance" not in discussion({(20, 0): found})
-    assert "KL divergence of the aggregate posterior" in discussion({(20, 0): found})
+    assert "is not a distance" not in discussion(table({(20, 0): found}))
+    assert "KL divergence of the aggregate posterior" in discussion(table({(20, 0): found}))
 
 
 def test_an_unsuitable_likelihood_is_marked():
     found = stages(1.25)
-    assert "†" not in discussion({(3, 0): found})
+    assert "†" not in discussion(table({(3, 0): found}))
     found["iwae"] = {"is_log_likelihood": 0}
-    assert "† The likelihood does not suit" in discussion({(3, 0): found})
+    assert "† The likelihood does not suit" in discussion(table({(3, 0): found}))
 
 
 def test_bounds_are_drawn_above_the_elbo_of_the_same_images(tmp_path):

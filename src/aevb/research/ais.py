@@ -79,42 +79,38 @@ def leapfrog(
     return state, momentum
 
 
-class Noise:
-    """Random numbers for a block; those of an image do not depend on the number of images."""
-
-    def __init__(self, random: np.random.Generator, chains: int, images: int, k: int) -> None:
-        self.random, self.chains, self.images, self.k = random, chains, images, k
-
-    def normal(self) -> Tensor:
-        """Standard normal numbers, [R, B, k] in float32."""
-        numbers = self.random.standard_normal((self.chains, BLOCK, self.k), np.float32)
-        return torch.from_numpy(numbers)[:, : self.images]
-
-    def exponential(self) -> Tensor:
-        """Standard exponential numbers, [R, B] in float64."""
-        numbers = self.random.standard_exponential((self.chains, BLOCK))
-        return torch.from_numpy(numbers)[:, : self.images]
+def normal(random: np.random.Generator, shape: tuple[int, ...]) -> Tensor:
+    """Standard normal numbers, [R, B, k]; those of an image do not depend on B ≤ BLOCK."""
+    chains, images, k = shape
+    return torch.from_numpy(random.standard_normal((chains, BLOCK, k), np.float32))[:, :images]
 
 
 def transition(
-    model: Model, x: Tensor, state: State, beta: float, step: float, count: int, noise: Noise
+    model: Model,
+    x: Tensor,
+    state: State,
+    beta: float,
+    step: float,
+    count: int,
+    random: np.random.Generator,
 ) -> tuple[State, Tensor]:
     """One transition of Hamiltonian Monte Carlo, which leaves p(z) p(x|z)^beta invariant.
 
     Returns:
         The new state, and the probability with which the move was accepted, [R, B].
     """
-    momentum = noise.normal()
+    momentum = normal(random, state.z.shape)
     moved, turned = leapfrog(model, x, state, momentum, beta, step, count)
     log_ratio = moved.log_density(beta) - state.log_density(beta)
     log_ratio += (momentum.double().square() - turned.double().square()).sum(-1) / 2
     log_ratio = log_ratio.nan_to_num(nan=-math.inf)  # where the dynamics diverged
-    accepted = -noise.exponential() < log_ratio
-    new = (
+    exponential = torch.from_numpy(random.standard_exponential((len(state.z), BLOCK)))
+    accepted = -exponential[:, : len(x)] < log_ratio
+    z, log_px, gradient = (
         torch.where(accepted.reshape(accepted.shape + (1,) * (a.ndim - 2)), a, b)
         for a, b in zip(moved, state, strict=True)
     )
-    return State(*new), log_ratio.clamp(max=0).exp()
+    return State(z, log_px, gradient), log_ratio.clamp(max=0).exp()
 
 
 class Plan(NamedTuple):
@@ -142,11 +138,11 @@ def tuned(model: Model, x: Floats, temperatures: int, count: int, seed: int) -> 
     """
     betas, steps, step = schedule(temperatures), [], 0.5
     images = torch.from_numpy(x)
-    noise = Noise(generator("ais tune", seed), 1, len(x), model.latent_dim)
-    state = state_at(model, images, noise.normal())
+    random = generator("ais tune", seed)
+    state = state_at(model, images, normal(random, (1, len(x), model.latent_dim)))
     for beta in betas.tolist():
         steps.append(step)
-        state, acceptance = transition(model, images, state, beta, step, count, noise)
+        state, acceptance = transition(model, images, state, beta, step, count, random)
         step *= math.exp(0.2 * (float(acceptance.mean()) - ACCEPTANCE))
     return Plan(betas, np.array(steps), count)
 
@@ -169,8 +165,8 @@ def log_weights(
     direction = "ais forward" if posterior is None else "ais backward"
     weights, shares = [], []
     for block, images in enumerate(torch.from_numpy(x).split(BLOCK)):
-        noise = Noise(generator(direction, seed, block), chains, len(images), model.latent_dim)
-        z = noise.normal()
+        random = generator(direction, seed, block)
+        z = normal(random, (chains, len(images), model.latent_dim))
         if posterior is not None:
             z = torch.from_numpy(posterior[block * BLOCK :][:BLOCK]).expand_as(z)
         state = state_at(model, images, z)
@@ -179,7 +175,7 @@ def log_weights(
             total += abs(plan.betas[there] - plan.betas[here]) * state.log_px.double()
             if there != path[-1]:  # no weight depends on a last move
                 beta, step = float(plan.betas[there]), float(plan.steps[there])
-                state, share = transition(model, images, state, beta, step, plan.leapfrog, noise)
+                state, share = transition(model, images, state, beta, step, plan.leapfrog, random)
                 shares.append(share.mean(0))
             callback(len(images))
         weights.append(total.numpy())

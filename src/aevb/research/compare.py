@@ -6,7 +6,7 @@ with several seeds, [low, high] is the 95 % interval of the mean over trainings.
 
 import math
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from itertools import product
 from types import SimpleNamespace
 from typing import Any
@@ -22,14 +22,11 @@ from aevb.intervals import mean_and_se, student_half_width
 from aevb.report.figures import new_figure, save_figure
 from aevb.research import scoring
 
-Metrics = Mapping[str, float]
-Found = Mapping[tuple[int, int | str], Mapping[str, Metrics]]
+Found = Mapping[tuple[int, int], Mapping[str, Mapping[str, float]]]
 """For each (latent_dim, seed) the metrics of each stage."""
 
 STAGES = ("iwae", "ais", "gradient_variance", "latents", "sample_quality")
 ALL = "all seeds"
-SPREADS = ("se", "low", "high")
-"""`elbo_se`, `elbo_low` and `elbo_high` are the standard error and the interval of `elbo`."""
 SATURATED = 0.95
 """Mutual information above this share of its limit, log N, is called saturated."""
 
@@ -41,103 +38,69 @@ ESTIMATORS = {
 """The estimators of the gradient and their labels."""
 
 
-def values(metrics: Metrics) -> Iterator[tuple[str, float]]:
-    """The metrics without their errors and intervals."""
-    for name, value in metrics.items():
-        stem, _, end = name.rpartition("_")
-        if not (end in SPREADS and stem in metrics):
-            yield name, value
+def table(found: Found) -> pd.DataFrame:
+    """A row for each metric of each run: its value and, where it has one, its standard error."""
+    rows = [
+        (stage, name, k, seed, value, metrics.get(f"{name}_se"))
+        for (k, seed), stages in found.items()
+        for stage, metrics in stages.items()
+        for name, value in metrics.items()
+        if not (name.endswith("_se") and name.removesuffix("_se") in metrics)
+    ]
+    columns = ["stage", "metric", "latent_dim", "seed", "value", "se"]
+    frame = pd.DataFrame(rows, columns=columns).astype({"value": float, "se": float})
+    return frame.assign(low=np.nan, high=np.nan)
 
 
-def over_seeds(found: Found) -> Found:
-    """For each k the means over trainings, with 95 % intervals by Student's t.
+def over_seeds(frame: pd.DataFrame) -> pd.DataFrame:
+    """The means over trainings in such a table, with 95 % intervals by Student's t.
 
     Metrics that are equal in all trainings, such as a number of images, have no interval.
     """
-    groups: dict[int, list[Mapping[str, Metrics]]] = {}
-    for (k, _), stages in found.items():
-        groups.setdefault(k, []).append(stages)
-    return {
-        (k, ALL): {stage: _mean([run[stage] for run in runs]) for stage in runs[0]}
-        for k, runs in groups.items()
-    }
+    groups = frame.groupby(["stage", "metric", "latent_dim"], sort=False)["value"]
+    mean, half = groups.mean(), groups.agg(student_half_width).where(groups.max() > groups.min())
+    means = pd.DataFrame({"value": mean, "low": mean - half, "high": mean + half}).reset_index()
+    return means.assign(seed=ALL, se=np.nan)[list(frame)]
 
 
-def _mean(runs: Sequence[Metrics]) -> dict[str, float]:
-    """One stage's metrics over seeds."""
-    result: dict[str, float] = {}
-    for name, first in values(runs[0]):
-        several = [run[name] for run in runs]
-        result[name] = first
-        if len({*several}) > 1:
-            mean, half = float(np.mean(several)), student_half_width(several)
-            result |= {name: mean, f"{name}_low": mean - half, f"{name}_high": mean + half}
-    return result
-
-
-def text(metrics: Metrics, name: str) -> str:
-    """A metric with its error or interval, to two digits of the error or of the half width."""
-    value, se = metrics[name], metrics.get(f"{name}_se")
-    if f"{name}_low" in metrics:
-        low, high = metrics[f"{name}_low"], metrics[f"{name}_high"]
-        digits = _digits((high - low) / 2)
-        return f"{value:,.{digits}f} [{low:,.{digits}f}, {high:,.{digits}f}]"
-    if se is not None:
-        return f"{value:,.{_digits(se)}f} ± {se:,.{_digits(se)}f}"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
-
-
-def _digits(error: float) -> int:
-    return 2 if error <= 0 else max(0, 1 - int(np.floor(np.log10(error))))
-
-
-def _name(latent_dim: int, seed: int | str) -> str:
-    return f"k = {latent_dim}, {seed if seed == ALL else f'seed {seed}'}"
-
-
-def as_csv(found: Found) -> str:
-    """A row for each metric of each run: its value and, where it has them, error or interval."""
-    rows = [
-        (stage, name, k, seed, value, *(metrics.get(f"{name}_{end}") for end in SPREADS))
-        for (k, seed), stages in found.items()
-        for stage, metrics in stages.items()
-        for name, value in values(metrics)
-    ]
-    columns = ["stage", "metric", "latent_dim", "seed", "value", *SPREADS]
-    frame = pd.DataFrame(rows, columns=columns)
-    return str(frame.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
-
-
-def as_markdown(found: Found) -> str:
-    """The table to read: a row for each metric, a column for each run."""
-    names = dict.fromkeys(
-        (stage, name)
-        for stages in found.values()
-        for stage, metrics in stages.items()
-        for name, _ in values(metrics)
+def readable(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table with the name of each run and, as `cell`, the text of each number."""
+    rows = frame.to_dict("records")
+    seeds = [row["seed"] if row["seed"] == ALL else f"seed {row['seed']}" for row in rows]
+    return frame.assign(
+        run=[f"k = {row['latent_dim']}, {seed}" for row, seed in zip(rows, seeds, strict=True)],
+        cell=[text(row["value"], row["se"], row["low"], row["high"]) for row in rows],
     )
-    columns = {
-        _name(k, seed): [
-            text(stages[stage], name) if name in stages.get(stage, {}) else ""
-            for stage, name in names
-        ]
-        for (k, seed), stages in found.items()
-    }
-    stage, metric = zip(*names, strict=True)
-    table = pd.DataFrame({"stage": stage, "metric": metric, **columns})
-    return f"{table.to_markdown(index=False, disable_numparse=True)}\n\n{note(found)}\n"
 
 
-def note(found: Found) -> str:
+def text(value: float, se: float, low: float, high: float) -> str:
+    """A number with its error or interval, to two digits of the error or of the half width."""
+    error = se if math.isnan(low) else (high - low) / 2
+    if math.isnan(error):
+        return f"{value:,.0f}" if value.is_integer() else f"{value:.4g}"
+    digits = 2 if error <= 0 else max(0, 1 - math.floor(math.log10(error)))
+    if math.isnan(low):
+        return f"{value:,.{digits}f} ± {se:,.{digits}f}"
+    return f"{value:,.{digits}f} [{low:,.{digits}f}, {high:,.{digits}f}]"
+
+
+def as_markdown(frame: pd.DataFrame) -> str:
+    """The table to read: a row for each metric, a column for each run."""
+    cells = readable(frame)
+    wide = cells.pivot_table("cell", ["stage", "metric"], "run", aggfunc="first", sort=False)
+    body = wide.fillna("").reset_index().to_markdown(index=False, disable_numparse=True)
+    return f"{body}\n\n{note(frame)}\n"
+
+
+def note(frame: pd.DataFrame) -> str:
     """What ± and brackets stand for, and whether these are log-likelihoods."""
     errors = (
         "[low, high] is the 95 % interval of the mean over trainings, by Student's t."
-        if any(seed == ALL for _, seed in found)
+        if (frame["seed"] == ALL).any()
         else "± is the standard error over images; for precision, recall, density, coverage and "
         "the Fréchet distance over ten parts of the sets. Each model was trained once."
     )
-    stages = (metrics for run in found.values() for metrics in run.values())
-    if all(metrics.get("is_log_likelihood", 1) for metrics in stages):
+    if frame.loc[frame["metric"] == "is_log_likelihood", "value"].all():
         return errors
     return (
         f"{errors} † The likelihood does not suit the binarisation of the pixels: log p(x) and its "
@@ -191,20 +154,20 @@ REMAINDER = {
 """What is said of the KL term beyond the mutual information, by whether that is saturated."""
 
 
-def discussion(found: Found) -> str:
+def discussion(frame: pd.DataFrame) -> str:
     """The findings in sentences, a paragraph for each question."""
     paragraphs: dict[str, list[str]] = {title: [] for title in SENTENCES}
-    for (k, seed), stages in found.items():
+    for run, rows in readable(frame).groupby("run", sort=False):
         words: dict[str, Any] = {
-            stage: SimpleNamespace(**{name: text(metrics, name) for name, _ in values(metrics)})
-            for stage, metrics in stages.items()
+            str(stage): SimpleNamespace(**dict(zip(some["metric"], some["cell"], strict=True)))
+            for stage, some in rows.groupby("stage")
         }
-        latents = stages["latents"]
+        latents = rows[rows["stage"] == "latents"].set_index("metric")["value"]
         saturated = latents["mutual_information"] > SATURATED * latents["log_images"]
-        words |= {"run": _name(k, seed), "remainder": REMAINDER[saturated].format(**words)}
+        words |= {"run": run, "remainder": REMAINDER[bool(saturated)].format(**words)}
         for title, sentence in SENTENCES.items():
             paragraphs[title].append(sentence.format(**words))
-    paragraphs["Errors"] = [note(found)]
+    paragraphs["Errors"] = [note(frame)]
     return "\n".join(f"**{title}.** {' '.join(some)}\n" for title, some in paragraphs.items())
 
 
@@ -218,13 +181,12 @@ def above_the_elbo(found: Found, bounds: Mapping[tuple[int, int], Arrays]) -> Fi
     axis = figure.add_subplot()
     dims = list(dict.fromkeys(k for k, _ in bounds))
     colours = dict(zip(dims, sns.color_palette("colorblind", len(dims)), strict=True))
-    first = {k: next(run for run in bounds if run[0] == k) for k in dims}
     for number, ((k, seed), terms) in enumerate(bounds.items()):
         elbo = terms["log_px_given_z"].astype(float) - terms["kl"]
         points = [mean_and_se(bound - elbo) for bound in terms["iwae_bound"].T.astype(float)]
         heights, errors = zip(*points, strict=True)
-        label = f"IWAE bound, k = {k}" if (k, seed) == first[k] else None
         style: dict[str, Any] = {"color": colours[k], "capsize": 3}
+        label = f"IWAE bound, k = {k}"
         axis.errorbar(terms["k"], heights, errors, marker="o", label=label, **style)
         ais = found[k, seed]["ais"]
         place = terms["k"].max() * 4 * 1.15**number
@@ -239,8 +201,11 @@ def above_the_elbo(found: Found, bounds: Mapping[tuple[int, int], Arrays]) -> Fi
     axis.margins(x=0.12)
     axis.grid(alpha=0.3)
     ais_mark = Line2D([], [], color="gray", marker="D", ls="", label="AIS, at no K")
-    handles = axis.get_legend_handles_labels()[0]
-    axis.legend(handles=[*handles, ais_mark], frameon=False)
+    handles, labels = axis.get_legend_handles_labels()
+    of_k = dict(zip(labels[::-1], handles[::-1], strict=True))  # the first run of each
+    axis.legend(
+        handles=[*(of_k[label] for label in dict.fromkeys(labels)), ais_mark], frameon=False
+    )
     axis.spines[["top", "right"]].set_visible(False)
     return figure
 
@@ -284,7 +249,7 @@ def arguments() -> ArgumentParser:
 def main(args: Namespace) -> None:
     """Read the metrics of all runs; write table, discussion and figures."""
     scoring.prepare(args)
-    found: dict[tuple[int, int | str], dict[str, Metrics]] = {}
+    found: dict[tuple[int, int], dict[str, dict[str, float]]] = {}
     bounds = {}
     for k, seed in product(args.latent_dims, args.seeds):
         name = f"k{k}-seed{seed}"
@@ -293,8 +258,12 @@ def main(args: Namespace) -> None:
         }
         bounds[k, seed], _ = read_tensors(args.results / f"iwae/{name}.safetensors", "iwae")
     # Several seeds are shown as their mean; table.csv has each of them as well.
-    shown = over_seeds(found) if len(args.seeds) > 1 else found
-    write_text(args.output / "table.csv", as_csv({**found, **shown}))
+    every = shown = table(found)
+    if len(args.seeds) > 1:
+        shown = over_seeds(every)
+        every = pd.concat([every, shown])
+    csv = every.to_csv(index=False, lineterminator="\n", float_format="%.6g")
+    write_text(args.output / "table.csv", csv)
     write_text(args.output / "table.md", as_markdown(shown))
     write_text(args.output / "discussion.md", discussion(shown))
     save_figure(args.output / "bounds.png", above_the_elbo(found, bounds))

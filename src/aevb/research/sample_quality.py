@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from aevb.model import VAE
@@ -89,20 +88,6 @@ def class_entropy(labels: NDArray[Any]) -> float:
     return math.fsum(share * math.log(1 / share) for share in shares.tolist() if share > 0)
 
 
-def neighbours_figure(
-    means: Floats, train: Floats, places: Indices, metrics: dict[str, float], run: str
-) -> Figure:
-    """Decoder means [N, 784] above their nearest training images, at `places`, [N, 3]."""
-    rows = [("decoder mean", means)]
-    rows += [(name, train[places[:, rank]]) for rank, name in enumerate(RANKS)]
-    title = (
-        f"Decoder means and the nearest training images, {run}\n"
-        f"mean distance to the nearest {metrics['means_distance_to_train']:.2f}, "
-        f"that of test images {metrics['means_distance_to_train_real']:.2f}"
-    )
-    return rows_figure(rows, COLUMNS, title)
-
-
 def arguments() -> ArgumentParser:
     """The command line of this stage."""
     figure = "samples and their nearest training images to write (.png)"
@@ -135,7 +120,13 @@ def main(args: Namespace) -> None:
     shown, gray = means[:SHOWN], scoring.gray(train)
     distances, places = nearest(shown, gray, len(RANKS))
     arrays |= {"shown": shown, "neighbours": places, "neighbour_distances": distances}
-    save_figure(args.figure, neighbours_figure(shown, gray, places, metrics, inputs.run))
+    rows = [("decoder mean", shown), *zip(RANKS, gray[places.T], strict=True)]
+    title = (
+        f"Decoder means and the nearest training images, {inputs.run}\n"
+        f"mean distance to the nearest {metrics['means_distance_to_train']:.2f}, "
+        f"that of test images {metrics['means_distance_to_train_real']:.2f}"
+    )
+    save_figure(args.figure, rows_figure(rows, COLUMNS, title))
     names = ("precision", "recall", "coverage")
     summary = ", ".join(f"{name} {metrics[name]:.3f}" for name in names)
     inputs.write(args, arrays, metrics, summary)
