@@ -306,7 +306,7 @@ def problems(error: ValidationError) -> str:
 
 def advice(kind: str, value: Any) -> str:
     """What to write instead of a value, for mistakes that are often made."""
-    if kind == "literal_error" and value in RENAMED:
+    if kind == "literal_error" and isinstance(value, str) and value in RENAMED:
         return f"; {value} is now called {RENAMED[value]}"
     if kind in ("float_type", "int_type") and isinstance(value, str):
         try:
