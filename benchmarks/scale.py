@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 
 from conftest import write_mirror
-from graph import ROOT, read_values, write_values
+from graph import ROOT, write_values
 from repository import edit, small
 
 SEEDS = list(range(10))
@@ -73,7 +73,7 @@ def main(tree: Path, counts: list[int], engine: str) -> None:
     tree = tree.resolve()
     mirror = write_mirror(tree.with_name(f"{tree.name}-mirror"))
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(tree)], check=True)
-    write_values(tree, small(read_values(tree), mirror))
+    write_values(tree, small(mirror))
     edit(tree, "model", hidden=4)
     edit(tree, "train", max_epochs=1)
     before = 0

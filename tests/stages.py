@@ -81,7 +81,7 @@ STAGES = {
     ),
     "compare": Stage(
         (params.Runs,),
-        {name: name for name in ("metrics", "history", "evaluation", "samples", "reconstructions")},
+        {"results": ""},
         {"output": "comparison"},
         "--latent_dims 2 --seeds 0",
     ),

@@ -21,9 +21,10 @@ from hypothesis import strategies as st
 from snakemake.common.configfile import load_configfile
 
 from aevb.files import InputError
-from aevb.plumbing import cli, params, reference
+from aevb.plumbing import cli, params
 from aevb.plumbing.params import Params, Section, flags
 from graph import copy_tree, run
+from params import as_yaml
 from repository import everything
 
 DEFAULTS: dict[str, Any] = Params().model_dump()
@@ -188,7 +189,7 @@ LINES = [
     *("data: {}", "data:", "  seed: 1", "  yes: 1", "  <<: {seed: 2}", "  ? [a]\n  : b", "\t"),
 ]
 SYNTAX = ":{}[],&*#?|-<>=!%@`'\"\\ \n\tax0._e"
-PLAIN = [line.split("#")[0].rstrip() for line in reference.as_yaml().splitlines()]
+PLAIN = [line.split("#")[0].rstrip() for line in as_yaml().splitlines()]
 
 
 @st.composite
@@ -249,10 +250,9 @@ HOSTILE = {
     "mapping": other("data", mirror={"; touch canary #": 1}),
     "section": yaml.safe_dump({**DEFAULTS, "data": "; touch canary #"}),
     "latent dimension": other("runs", latent_dims=["../3; touch canary"]),
-    "octal number": reference.as_yaml().replace("hidden: 500", "hidden: 0500"),
-    "object": reference.as_yaml() + "\nx: !!python/object/apply:os.system [touch canary]\n",
-    "template": reference.as_yaml()
-    + '\n__use_yte__: true\nx: ?__import__("os").system("touch canary")\n',
+    "octal number": as_yaml().replace("hidden: 500", "hidden: 0500"),
+    "object": as_yaml() + "\nx: !!python/object/apply:os.system [touch canary]\n",
+    "template": as_yaml() + '\n__use_yte__: true\nx: ?__import__("os").system("touch canary")\n',
 }
 
 
