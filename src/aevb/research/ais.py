@@ -127,8 +127,7 @@ class Plan(NamedTuple):
 def schedule(temperatures: int) -> Doubles:
     """beta_0 = 0 to beta_T = 1 along a sigmoid from −4 to 4, as in Wu et al. 2017."""
     sigmoid = 1 / (1 + np.exp(-np.linspace(-4, 4, temperatures + 1)))
-    betas: Doubles = (sigmoid - sigmoid[0]) / (sigmoid[-1] - sigmoid[0])
-    return betas
+    return np.asarray((sigmoid - sigmoid[0]) / (sigmoid[-1] - sigmoid[0]))
 
 
 def tuned(model: Model, x: Floats, temperatures: int, count: int, seed: int) -> Plan:
@@ -184,8 +183,7 @@ def log_weights(
 
 def lower_bound(log_weights: Doubles) -> Doubles:
     """log of the mean weight of forward chains, [R, N] to [N]: on average at most log p(x)."""
-    result: Doubles = iwae_bound(torch.from_numpy(log_weights)).numpy()
-    return result
+    return np.asarray(iwae_bound(torch.from_numpy(log_weights)))
 
 
 def upper_bound(log_weights: Doubles) -> Doubles:

@@ -51,8 +51,7 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images [B, 784] to the logits of the classes, [B, 10]."""
-        logits: Tensor = self.output(self.features(x))
-        return logits
+        return torch.as_tensor(self.output(self.features(x)))
 
 
 def train(
@@ -95,8 +94,7 @@ def features(network: Network, x: Floats) -> Floats:
 @torch.inference_mode()
 def classes(network: Network, features: Floats) -> NDArray[np.uint8]:
     """The most probable class for features [N, FEATURES], uint8 [N]."""
-    logits: Tensor = network.output(torch.from_numpy(features))
-    return logits.argmax(1).numpy().astype(np.uint8)
+    return np.asarray(network.output(torch.from_numpy(features)).argmax(1), np.uint8)
 
 
 def accuracies(network: Network, images: ImageSet) -> dict[str, float]:

@@ -32,14 +32,12 @@ def unit_variances(mu: Floats) -> Doubles:
 
     Burda et al. 2015 (arXiv:1509.00519) call a unit active if it is above 0.01.
     """
-    variances: Doubles = mu.astype(np.float64).var(0, ddof=1)
-    return variances
+    return np.asarray(mu.astype(np.float64).var(0, ddof=1))
 
 
 def active_units(variances: Doubles, thresholds: Doubles) -> NDArray[np.int64]:
     """The number of units above each of the thresholds [T], [T]."""
-    counts: NDArray[np.int64] = (variances > thresholds[:, None]).sum(1)
-    return counts
+    return np.asarray((variances > thresholds[:, None]).sum(1))
 
 
 @torch.inference_mode()

@@ -28,8 +28,7 @@ Arrays = dict[str, NDArray[Any]]
 def reach(points: Doubles, neighbours: int) -> Doubles:
     """The distance of each point to its k-th nearest neighbour among the others, [N]."""
     found = NearestNeighbors(n_neighbors=neighbours, algorithm="brute").fit(points)
-    distances: Doubles = found.kneighbors()[0][:, -1]
-    return distances
+    return np.asarray(found.kneighbors()[0][:, -1])
 
 
 def overlap(real: Doubles, fake: Doubles, neighbours: int) -> Arrays:

@@ -32,8 +32,7 @@ def main_dimensions(kl: Floats, count: int) -> Indices:
 def quantiles(size: int) -> Floats:
     """Equally spaced quantiles of N(0, 1), ascending, [size]: the inverse CDF of (i + ½) / size."""
     shares = (torch.arange(size, dtype=torch.float64) + 0.5) / size
-    values: Floats = torch.special.ndtri(shares).float().numpy()
-    return values
+    return np.asarray(torch.special.ndtri(shares).float())
 
 
 def manifold(latent_dim: int, dimensions: Indices, size: int) -> Floats:
@@ -60,8 +59,7 @@ def traversals(code: Floats, dimensions: Indices, values: Floats) -> Floats:
 def interpolations(start: Floats, end: Floats, steps: int) -> Floats:
     """Latents [P, steps, k] on the lines between codes [P, k], including both ends."""
     share = np.linspace(0, 1, steps, dtype=np.float32)[:, None]
-    between: Floats = (1 - share) * start[:, None] + share * end[:, None]
-    return between
+    return np.asarray((1 - share) * start[:, None] + share * end[:, None])
 
 
 def pairs_of_classes(labels: Labels, count: int, random: np.random.Generator) -> Indices:
