@@ -9,7 +9,6 @@ import re
 import shlex
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -22,8 +21,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from snakemake.common.configfile import load_configfile
 
-from aevb import sources
-from aevb.files import InputError
 from aevb.plumbing import cli, params, reference
 from aevb.plumbing.params import Params, Section, flags
 from graph import copy_tree, run
@@ -228,15 +225,6 @@ def test_a_hostile_word_is_refused_or_arrives_literally(place, word):
     if given and not (key == "sha256" and word.startswith("-")):
         assert given == [f"--{key}", *([word] * 4 if key == "sha256" else [word])]
         assert not read(stage, *FILES[stage], *given)
-
-
-@cases(1000)
-@given(mirror=one(fields(SECTIONS["data"])["mirror"]), first=st.sampled_from(["", "~", "http:"]))
-def test_a_valid_mirror_is_a_place(mirror, first):
-    """Nothing is read from it here."""
-    data = params.check({**DEFAULTS, "data": {**DEFAULTS["data"], "mirror": first + mirror}}).data
-    with suppress(InputError):  # another scheme than http
-        assert list(sources._in_mirror(data.mirror, "file")) or data.mirror == "none"
 
 
 # params.yaml as text.

@@ -1,4 +1,4 @@
-# From the original files to the three sets.
+# Download the original files and split them into the training, validation and test sets.
 
 RAW = [
     "train-images-idx3-ubyte",

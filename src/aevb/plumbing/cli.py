@@ -9,6 +9,7 @@ import atexit
 import gc
 import logging
 import math
+import re
 import sys
 from argparse import (
     SUPPRESS,
@@ -145,16 +146,18 @@ def run(stage: Callable[[Namespace], None], arguments: Parser) -> None:
 
 
 class _Naming(logging.Filter):
-    """Begins each line that reports progress (level DEBUG) with whose it is.
+    """Begins each line that reports progress (level DEBUG) with the name of the run.
 
-    Under Snakemake several trainings write to one terminal at a time.
+    Under Snakemake several trainings write to one terminal at a time. User names and passwords in
+    URLs are removed from every line.
     """
 
     whose = ""
 
     def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = re.sub(r"//\S*@", "//", record.getMessage()), None
         if record.levelno == logging.DEBUG and self.whose:
-            record.msg, record.args = f"{self.whose}: {record.getMessage()}", None
+            record.msg = f"{self.whose}: {record.msg}"
         return True
 
 

@@ -13,6 +13,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from aevb.datasets import DATASETS
+
 Likelihood = Literal["bernoulli", "continuous_bernoulli", "gaussian"]
 Binarisation = Literal["dynamic", "static", "none"]
 Optimiser = Literal["adam", "adagrad"]
@@ -37,11 +39,11 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    """Which images, and where they may come from."""
+    """The data set, and where to download it from."""
 
     reruns = ("download", "split", *PER_RUN, "compare")
 
-    name: Literal["mnist", "fashion_mnist", "kmnist"] = Field("mnist", description="the data set")
+    name: Literal[*DATASETS] = Field("mnist", description="the data set")  # type: ignore[valid-type]
     mirror: str = Field(
         "none",
         pattern=r"^[\w./~:@%+,=][\w./~:@%+,=-]*$",
