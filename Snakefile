@@ -1,5 +1,5 @@
-# The graph for Snakemake: snakemake --cores 4
-# The same graph for DVC stands in dvc.yaml; a test holds the two together.
+# The workflow for Snakemake: snakemake --cores 4
+# dvc.yaml declares the same jobs for DVC; a test compares the two.
 #
 # download → split → train → evaluate, sample, reconstruct → compare
 #                    (one of each for every latent dimension and seed in params.yaml)
@@ -9,16 +9,9 @@ report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/failures.smk"
-include: "workflow/rules/data.smk"
-include: "workflow/rules/model.smk"
-include: "workflow/rules/analysis.smk"
-include: "workflow/rules/bounds.smk"
-include: "workflow/rules/estimators.smk"
-include: "workflow/rules/latents.smk"
-include: "workflow/rules/samples.smk"
+include: "workflow/rules/main.smk"
+include: "workflow/rules/compare.smk"
 include: "workflow/rules/research.smk"
-include: "workflow/rules/studies.smk"
 include: "workflow/rules/handin.smk"
 
 

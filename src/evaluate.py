@@ -1,13 +1,13 @@
-"""Score one model on the test set: reconstruction term, KL term, ELBO, importance-weighted bound.
+"""Evaluate one model on the test set: ELBO, its two terms, importance-weighted bound.
 
-Likelihood and binarisation come from the model file, so a model is scored as it was trained.
+Likelihood and binarisation are read from the model file.
 """
 
 from argparse import Namespace
 from pathlib import Path
 
 from aevb.data import model_inputs, read_set
-from aevb.evaluation import evaluate, mean_kl_per_dimension, summarise
+from aevb.evaluation import bound_metrics, evaluate, mean_kl_per_dimension
 from aevb.files import write_json, write_tensors
 from aevb.likelihoods import is_likelihood
 from aevb.model import read_model
@@ -28,7 +28,7 @@ def arguments() -> cli.Parser:
 
 
 def main(args: Namespace) -> None:
-    """Evaluate, write the metrics and what they were computed from."""
+    """Evaluate, write the terms of each image and their means."""
     settings = cli.settings(Evaluate, args)
     repeatable()
     model, metadata = read_model(args.model)
@@ -37,7 +37,7 @@ def main(args: Namespace) -> None:
     name = f"evaluate k = {model.latent_dim}, seed {metadata['seed']}"
     with cli.progress(None, name, len(x), "image") as bar:
         terms = evaluate(model, x, settings.iwae_k, settings.seed, bar.update)
-    metrics = summarise(terms, settings.iwae_k)
+    metrics = bound_metrics(terms, settings.iwae_k)
     metrics["is_log_likelihood"] = int(
         is_likelihood(metadata["likelihood"], metadata["binarisation"])
     )

@@ -1,6 +1,6 @@
 """Encode and decode randomly chosen test images, the same ones for every model.
 
-The decoder's mean is shown at z = mu, the mean of q(z|x).
+The figure shows the decoder's mean at z = mu, the mean of q(z|x).
 """
 
 from argparse import Namespace
@@ -27,14 +27,19 @@ def arguments() -> cli.Parser:
     add = parser.add_argument
     add("--test", type=Path, required=True, help="test images (.safetensors)")
     add("--model", type=Path, required=True, help="the trained model (.safetensors)")
-    add("--figure", type=Path, required=True, help="images beside reconstructions (.png)")
-    add("--reconstructions", type=Path, required=True, help="what it shows (.safetensors)")
+    add("--figure", type=Path, required=True, help="images and reconstructions to write (.png)")
+    add(
+        "--reconstructions",
+        type=Path,
+        required=True,
+        help="its images to write (.safetensors)",
+    )
     return parser
 
 
 @torch.inference_mode()
 def main(args: Namespace) -> None:
-    """Choose, encode, decode, write the figure and what it shows."""
+    """Choose, encode and decode images, write them and the figure."""
     settings = cli.settings(Reconstruct, args)
     repeatable()
     model, metadata = read_model(args.model)

@@ -28,7 +28,7 @@ def arguments() -> cli.Parser:
 
 @torch.inference_mode()
 def main(args: Namespace) -> None:
-    """Sample, write both grids and what they show."""
+    """Sample, write both grids and the images in them."""
     settings = cli.settings(Sample, args)
     repeatable()
     model, metadata = read_model(args.model)

@@ -1,7 +1,7 @@
-"""Cut the training images into a training and a validation set; draw the fixed binarisation.
+"""Split the training images into training and validation sets; draw the static binarisation.
 
-The permutation is seeded, and each set keeps the order of the original file. The test set is
-taken over whole.
+The permutation is seeded, and each set keeps the order of the original file. The test set is not
+changed.
 """
 
 from argparse import Namespace
@@ -33,7 +33,7 @@ def main(args: Namespace) -> None:
     images, labels = read_raw(args.raw, "train")
     if settings.validation_size >= len(images):
         raise InputError(
-            f"--validation_size {settings.validation_size}: leaves nothing of the {len(images)} "
+            f"--validation_size {settings.validation_size}: leaves none of the {len(images)} "
             "training images; lower split.validation_size"
         )
     order = generator("split", settings.seed).permutation(len(images))
@@ -41,7 +41,7 @@ def main(args: Namespace) -> None:
     test = read_raw(args.raw, "t10k")
     described = read_json(args.raw / DATASET_FILE)
     if "name" not in described:
-        raise InputError(f"{args.raw / DATASET_FILE}: holds no name; run the download stage again")
+        raise InputError(f"{args.raw / DATASET_FILE}: has no name; run the download stage again")
     metadata = {"name": described["name"], "seed": settings.seed}
 
     def write(

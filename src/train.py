@@ -1,7 +1,7 @@
-"""Train one VAE by maximising the Monte Carlo ELBO, stopped on the validation ELBO.
+"""Train one VAE by maximising the Monte Carlo ELBO.
 
-Kingma & Welling 2013, algorithm 1. Stopped by SIGTERM, SIGINT or SIGUSR1, it finishes its step,
-writes a checkpoint and exits with 128 + the signal's number; the same command takes it up again.
+Kingma & Welling 2013, algorithm 1. On SIGTERM, SIGINT or SIGUSR1 the current step is finished, a
+checkpoint is written and the exit code is 128 + the signal's number. The same command resumes.
 """
 
 import hashlib
@@ -13,10 +13,9 @@ import torch
 
 from aevb import data, model, training
 from aevb.files import InputError, write_csv, write_json
-from aevb.plumbing import cli, provenance
+from aevb.plumbing import cli, devices, provenance
 from aevb.plumbing.checkpoints import Checkpoint, Interrupted, exclusive, run_key
 from aevb.plumbing.dependencies import SOURCE, code_of
-from aevb.plumbing.devices import repeatable, resolve_device, resolve_precision
 from aevb.plumbing.params import Model, Train
 
 
@@ -40,12 +39,12 @@ def arguments() -> cli.Parser:
 def main(args: Namespace) -> None:
     """Train, write the model and its history, remove the checkpoint."""
     architecture, settings = cli.settings(Model, args), cli.settings(Train, args)
-    repeatable(settings.threads)
-    device = resolve_device(settings.device)
-    precision = resolve_precision(settings.precision, device)
+    devices.repeatable(settings.threads)
+    device = devices.resolve_device(settings.device)
+    precision = devices.resolve_precision(settings.precision, device)
     train, validation = data.read_set(args.train), data.read_set(args.validation)
     if not len(train):
-        raise InputError(f"{args.train}: a training set without images; run the split stage again")
+        raise InputError(f"{args.train}: has no training images; run the split stage again")
 
     metadata = {
         **architecture.model_dump(),
@@ -57,24 +56,19 @@ def main(args: Namespace) -> None:
         "data": train.metadata,
         "train_images": len(train),
     }
-    checkpoint = Checkpoint(
-        args.checkpoints,
-        run_key({**metadata, "torch": torch.__version__, "content": content(args)}),
-        args.checkpoint_seconds,
-    )
-    run = training.Training(
-        model.VAE(args.latent_dim, architecture.hidden, architecture.likelihood),
-        *(train, validation, settings, args.seed, device, precision),
-    )
+    key = run_key({**metadata, "torch": torch.__version__, "content": content(args)})
+    checkpoint = Checkpoint(args.checkpoints, key, args.checkpoint_seconds)
+    vae = model.VAE(args.latent_dim, architecture.hidden, architecture.likelihood)
+    run = training.Training(vae, train, validation, settings, args.seed, device, precision)
     name = f"train k = {args.latent_dim}, seed {args.seed}"
     with exclusive(args.model), exclusive(checkpoint.path):
         if saved := checkpoint.load():
             try:
-                run.unpack(*saved)
-                taken_up = run.state.epoch + 1, run.state.step, checkpoint.path
-                cli.log.info("%s: taken up again in epoch %d, step %d, from %s", name, *taken_up)
+                run.load_state_dict(*saved)
+                position = run.state.epoch + 1, run.state.step, checkpoint.path
+                cli.log.info("%s: resumed in epoch %d, step %d, from %s", name, *position)
             except InputError as error:
-                cli.log.warning("%s: %s; training starts afresh", checkpoint.path, error)
+                cli.log.warning("%s: %s; training starts anew", checkpoint.path, error)
         bar = cli.progress(None, name, settings.max_epochs, "epoch", run.state.epoch)
         with checkpoint.on_signals(), bar:
             try:
@@ -88,17 +82,17 @@ def main(args: Namespace) -> None:
         write_csv(args.history, training.HISTORY, state.history)
         model.write_model(args.model, run.model, {**metadata, "best_epoch": best})
         if "provenance" in args:
-            made = {"train": args.train, "validation": args.validation, "model": args.model}
-            ran = {"device": device, "precision": precision, "threads": settings.threads}
-            write_json(args.provenance, provenance.record(made, **ran))
+            files = {"train": args.train, "validation": args.validation, "model": args.model}
+            setting = {"device": device, "precision": precision, "threads": settings.threads}
+            write_json(args.provenance, provenance.record(files, **setting))
         checkpoint.remove()
     cli.log.info("%s: %d epochs, best %d, wrote %s", name, state.epoch, best, args.model)
 
 
 def content(args: Namespace) -> list[str]:
-    """Hashes of the images and of the code that a training's bytes depend on."""
-    code = code_of("src/train.py")
-    paths = [args.train, args.validation, *(SOURCE.parent / path for path in code)]
+    """Hashes of the images and of the code on which the result depends."""
+    code = [SOURCE.parent / path for path in code_of("src/train.py")]
+    paths = [args.train, args.validation, *code]
     return [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
 
 

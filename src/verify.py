@@ -1,200 +1,168 @@
-"""Are the results here the published ones? Says so file by file and metric by metric.
+"""Compare the present results with those of a git revision.
 
-The published ones are read from git, without checking anything out, or from a folder. What the
-verdicts mean and where the tolerances come from: docs/guarantees.md.
+Metrics are compared one by one, other files byte by byte. The spread of seeds comes from the study
+`seeds` of the same revision. Nothing is checked out.
 """
 
-import os
-import re
+import json
+import math
+import statistics
 import subprocess
 import sys
 from argparse import Namespace
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple
 
 from aevb.files import InputError, read_bytes
+from aevb.intervals import student
 from aevb.plumbing import cli
-from aevb.plumbing.verification import (
-    LEAST_SEEDS,
-    Finding,
-    Results,
-    Verdict,
-    comparable_seeds,
-    is_metrics,
-    parsed,
-    verify,
-)
 
-PRODUCTS = ("metrics", "history", "comparison")
-"""The folders of results/ that are published, in git."""
+FOLDERS = ("results/metrics", "results/history", "results/comparison")
+"""The results that are compared; all of them are in git."""
 
-SPREAD = Path("results/studies/seeds/default/metrics")
-"""Of the study of five seeds at the default parameters, in git."""
-
-EXIT_CODES = {
-    Verdict.SAME_BYTES: 0,
-    Verdict.WITHIN_NUMERICS: 0,
-    Verdict.WITHIN_SPREAD: 3,
-    Verdict.DIFFERENT: 4,
+SEEDS = "results/studies/seeds/default/metrics"
+SAME, WITHIN, DIFFERENT = "the same", "within the spread of seeds", "different"
+SENTENCES = {
+    SAME: "The results are those of {}.",
+    WITHIN: "The results agree with those of {} within the spread of seeds.",
+    DIFFERENT: "The results are not those of {}.",
 }
+VERDICTS = [*SENTENCES]
+"""From the best to the worst."""
+
+Files = dict[str, bytes]
+Metrics = dict[str, Any]
+
+
+LINE = "{:<10}  {:<23}  {:>9}  {:>9}  {:>10}  {}"
+HEAD = LINE.format("run", "metric", "published", "here", "difference", "verdict")
+
+
+class Row(NamedTuple):
+    """The verdict on a metric of a run, or on a file as a whole."""
+
+    name: str
+    verdict: str
+    metric: str = ""
+    published: Any = None
+    here: Any = None
+
+    def __str__(self) -> str:
+        if not self.metric:
+            return f"{self.name}: {self.verdict}"
+        numbers = [self.published, self.here, None]
+        if isinstance(self.published, float) and isinstance(self.here, float):
+            numbers[2] = self.here - self.published
+        texts = (f"{n:.6g}" if isinstance(n, float) else str(n or "") for n in numbers)
+        return LINE.format(self.name, self.metric, *texts, self.verdict)
 
 
 def arguments() -> cli.Parser:
-    """The command line."""
+    """The command line of this script."""
     parser = cli.parser(__doc__)
-    add = parser.add_argument
-    add("--results", type=Path, default=Path("results"), help="folder with the results here")
-    add("--against", default="HEAD", help="git revision, whose results/ is read, or a folder")
-    add("--spread", type=Path, default=SPREAD, help="folder of several seeds' metrics")
-    parser.epilog = (
-        "Exit code: 0 when all are the same bytes or within numerics, 3 when the worst is within "
-        "the spread of seeds, 4 when something is different, missing or not published; 1 on an "
-        "error, 2 on wrong usage."
-    )
+    parser.add_argument("--against", default="HEAD", help="git revision with published results")
+    parser.epilog = "Exit code: 4 if a result is different or missing, else 0; 1 on an error."
     return parser
 
 
 def main(args: Namespace) -> None:
-    """Read both sides, print a line for each finding and one for the whole, exit with its code."""
-    fresh = read_folder(args.results)
-    published, name = read_published(args.against)
-    spread = read_spread(args.spread)
-    findings = list(verify(published, fresh, spread))
-    for line in [*report(findings), *unknown_spread(findings, published, spread, args.spread)]:
-        print(line)
-    files = Counter(finding.verdict for finding in findings if not finding.metric)
-    worst = max(files)
-    counts = ", ".join(f"{files[verdict]} {verdict}" for verdict in sorted(files))
-    print(f"{worst}: of {files.total()} files, against {name}: {counts}")
-    sys.exit(EXIT_CODES[worst])
-
-
-def read_folder(folder: Path) -> Results:
-    """The products in a folder that is laid out as results/.
-
-    Raises:
-        InputError: if there is no such folder, if it holds no metrics or a file is unreadable.
-    """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; run the pipeline or name the right one")
-    paths = [path for product in PRODUCTS for path in sorted((folder / product).rglob("*"))]
-    found = {
-        path.relative_to(folder).as_posix(): read_bytes(path)
-        for path in paths
-        if path.is_file() and not path.name.startswith(".")  # half-written files are hidden
-    }
-    return _with_metrics(found, str(folder))
-
-
-def read_published(against: str) -> tuple[Results, str]:
-    """The published products and what to call them: from a folder or else a git revision.
-
-    Raises:
-        InputError: if it is neither, outside of a repository or without metrics.
-    """
-    if against and Path(against).is_dir():
-        return read_folder(Path(against)), against
-    if _git("rev-parse", "--git-dir") is None:
-        raise InputError(
-            f"--against {against}: no folder, and {Path.cwd()} is in no git repository"
-        )
-    commit = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{against}^{{commit}}")
-    if commit is None:
-        raise InputError(f"--against {against}: no folder and no revision of this repository")
+    """Print a sentence and a table of all metrics and files."""
+    commit = git("rev-parse", "--verify", "--end-of-options", f"{args.against}^{{commit}}")
     revision = commit.decode().strip()
-    folders = [f"results/{product}" for product in PRODUCTS]
-    listed = _git("ls-tree", "-r", "-z", "--name-only", revision, *folders) or b""
-    found = {}
-    for path in sorted(os.fsdecode(name) for name in listed.split(b"\0") if name):
-        content = _git("cat-file", "blob", f"{revision}:./{path}")
-        if content is None:
-            raise InputError(f"--against {against}: git cannot read {path} in it; try git fsck")
-        found[path.removeprefix("results/")] = content
-    name = revision[:7] if revision.startswith(against) else f"{against} ({revision[:7]})"
-    return _with_metrics(found, f"results of {name}"), name
+    paths = (path for folder in FOLDERS for path in Path(folder).glob("[!.]*"))
+    here = {path.as_posix(): read_bytes(path) for path in paths}
+    published = committed(revision, *FOLDERS)
+    for where, found in (("this folder", here), (args.against, published)):
+        if not any(map(is_metrics, found)):
+            raise InputError(f"{where} holds no {FOLDERS[0]}/*.json")
+    rows = list(compare(published, here, committed(revision, SEEDS)))
+    worst = max((row.verdict for row in rows), key=VERDICTS.index)
+    print(SENTENCES[worst].format(f"{args.against} ({revision[:7]})"))
+    print(HEAD, *rows, sep="\n")
+    sys.exit(4 if worst == DIFFERENT else 0)
 
 
-def read_spread(folder: Path) -> Results:
-    """The metrics of several seeds, by file name; none where the folder is missing.
-
-    Raises:
-        InputError: if a file is no JSON object.
-    """
-    found = {path.name: read_bytes(path) for path in sorted(folder.glob("k*-seed*.json"))}
-    for name, content in found.items():
-        if parsed(content) is None:
-            raise InputError(f"{folder / name}: not a JSON object; restore it or use --spread")
-    return found
+def git(*words: str) -> bytes:
+    """The output of git, whose errors are raised as InputError."""
+    result = subprocess.run(["git", *words], capture_output=True, check=False)
+    if result.returncode:
+        raise InputError(f"git {' '.join(words)}: {result.stderr.decode(errors='replace')}")
+    return result.stdout
 
 
-def _with_metrics(found: Results, where: str) -> Results:
-    if not any(map(is_metrics, found)):
-        raise InputError(f"{where}: holds no metrics/*.json; run the pipeline or name another one")
-    return found
+def committed(revision: str, *folders: str) -> Files:
+    """The files that a revision holds in some folders, by their paths."""
+    listed = git("ls-tree", "-r", "-z", "--name-only", revision, *folders).decode()
+    return {
+        path: git("cat-file", "blob", f"{revision}:./{path}") for path in listed.split("\0")[:-1]
+    }
 
 
-def _git(*words: str) -> bytes | None:
-    """What git prints, in the repository of the current folder; None if it refuses."""
+def is_metrics(path: str) -> bool:
+    """Whether a file holds the metrics of a run."""
+    return path.startswith(f"{FOLDERS[0]}/") and path.endswith(".json")
+
+
+def parsed(content: bytes) -> Metrics:
+    """The metrics in a JSON file; none if it cannot be read."""
     try:
-        result = subprocess.run(["git", *words], capture_output=True, check=False)
-    except FileNotFoundError:
-        raise InputError("git is not installed; --against takes a folder as well") from None
-    return result.stdout if result.returncode == 0 else None
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
-def report(findings: Iterable[Finding]) -> Iterator[str]:
-    """An aligned table: a row for each file, its metrics below it where they differ, and one for
-    all unchanged files of a folder."""
-    head: tuple[str, ...] = ("", "published", "here", "difference", "numerics", "spread", "")
-    rows = [head]
-    unchanged: Counter[str] = Counter()
-    numbers: list[tuple[str, ...]] = []
-    for item in findings:
-        verdict = f"{item.verdict}{f': {item.why}' if item.why else ''}"
-        if item.metric:
-            change = f"{item.fresh - item.published:+.2g}" if item.numerics is not None else ""
-            values = [_short(value) for value in (item.published, item.fresh)]
-            limits = [_short(limit, ".2g") for limit in (item.numerics, item.spread)]
-            if item.verdict is not Verdict.SAME_BYTES:
-                numbers.append((f"  {item.metric}", *values, change, *limits, verdict))
-        elif item.verdict is Verdict.SAME_BYTES and not is_metrics(item.file):
-            unchanged[item.file.split("/")[0]] += 1
-        else:
-            rows += [(item.file, "", "", "", "", "", verdict), *numbers]
-            numbers = []
-    for folder, count in unchanged.items():
-        text = f"{folder}/ ({count} file{'s' * (count > 1)})"
-        rows.append((text, "", "", "", "", "", str(Verdict.SAME_BYTES)))
-    if not any(row[1] or row[2] for row in rows[1:]):
-        rows = [(first, last) for first, *_, last in rows[1:]]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for first, *middle, last in rows:
-        cells = [f"{cell:>{width}}" for cell, width in zip(middle, widths[1:], strict=False)]
-        yield "  ".join([f"{first:<{widths[0]}}", *cells, last]).rstrip()
+def compare(published: Files, here: Files, seeds: Files) -> Iterator[Row]:
+    """The verdicts on all metrics of all runs, then on all other files."""
+    metrics: dict[str, list[str]] = {}
+    for path in sorted({*published, *here}, key=lambda path: (not is_metrics(path), path)):
+        name = PurePath(path).stem if is_metrics(path) else path.removeprefix("results/")
+        if path not in published or path not in here:
+            missing = " (missing here)" if path in published else " (not in the revision)"
+            yield Row(name + missing, DIFFERENT)
+        elif is_metrics(path):
+            of_k = [parsed(seeds[seed]) for seed in seeds if f"/{name.split('-')[0]}-" in seed]
+            rows = list(compare_metrics(name, parsed(published[path]), parsed(here[path]), of_k))
+            metrics[name] = [row.verdict for row in rows]
+            yield from rows
+        elif published[path] == here[path]:
+            yield Row(name, SAME)
+        else:  # a figure or table has no tolerance of its own and follows its metrics
+            behind = metrics.get(PurePath(path).stem) or list(chain(*metrics.values()))
+            worst = max(behind, key=VERDICTS.index, default=SAME)
+            yield Row(name, DIFFERENT if worst == SAME else worst)
 
 
-def _short(value: object, digits: str = ".6g") -> str:
-    return "" if value is None else format(value, digits) if type(value) is float else f"{value}"
+def compare_metrics(
+    name: str, published: Metrics, here: Metrics, seeds: list[Metrics]
+) -> Iterator[Row]:
+    """The verdicts on the metrics of a run, given the metrics of other seeds with the same k."""
+    if not published or not here:
+        yield Row(f"{name} (not readable)", DIFFERENT)
+    exact = {key: value for key, value in published.items() if not isinstance(value, float)}
+    seeds = [seed for seed in seeds if exact.items() <= seed.items()]  # the same settings
+    for metric in sorted({*published, *here}):
+        before, after = published.get(metric), here.get(metric)
+        verdict = SAME if before == after else DIFFERENT
+        if verdict == DIFFERENT and isinstance(before, float) and isinstance(after, float):
+            limit = spread([seed.get(metric) for seed in seeds])
+            verdict = WITHIN if abs(after - before) <= limit else DIFFERENT
+        yield Row(name, verdict, metric, before, after)
 
 
-def unknown_spread(
-    findings: Iterable[Finding], published: Results, spread: Results, folder: Path
-) -> Iterator[str]:
-    """A line for each k whose spread would have mattered and is unknown."""
-    different = {item.file for item in findings if item.metric and item.numerics is not None
-                 and item.verdict is Verdict.DIFFERENT and item.spread is None}  # fmt: skip
-    callback = set()
-    for file in sorted(different):
-        k = re.search(r"/k(\d+)-", file)
-        name = f"k = {k[1]}" if k else file
-        count = len(comparable_seeds(file, parsed(published[file]) or {}, spread))
-        if name not in callback:
-            yield (
-                f"The spread of seeds is unknown for {name}: {folder} holds {count} comparable "
-                f"ones of {LEAST_SEEDS} needed; what is not within numerics counts as different."
-            )
-        callback.add(name)
+def spread(values: list[Any]) -> float:
+    """The largest difference between two runs with different seeds, in 99 of 100 cases.
+
+    Two runs are draws from N(m, s²), so their difference divided by √2 s has Student's t
+    distribution, where s is estimated from n other seeds, with n − 1 degrees of freedom. It is 0
+    for fewer than three seeds, whose standard deviation is too uncertain.
+    """
+    numbers = [value for value in values if isinstance(value, float)]
+    if len(numbers) < 3:
+        return 0.0
+    return student(len(numbers) - 1, 0.995) * math.sqrt(2) * statistics.stdev(numbers)
 
 
 if __name__ == "__main__":

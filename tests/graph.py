@@ -21,7 +21,7 @@ from snakemake.settings.types import Quietness
 
 from aevb.plumbing import params  # also keeps Snakemake from importing it out of a temporary tree
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT = 600
 """Seconds for one command; the longest, a page of the docs, takes two minutes or three."""
 

@@ -1,4 +1,4 @@
-"""Images: the IDX files that MNIST comes in, the three sets made from them, their binarisation."""
+"""Images: the IDX files of MNIST, the three sets made from them, and their binarisation."""
 
 import math
 from dataclasses import dataclass
@@ -21,21 +21,24 @@ RAW_FILES = (
     "t10k-labels-idx1-ubyte",
 )
 
+BINARISATIONS = ("dynamic", "static", "none")
+"""How gray pixels become zeros and ones: drawn anew in each epoch, drawn once, not at all."""
+
 Bytes = NDArray[np.uint8]
 SetName = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """One of the three sets.
+    """The training, validation or test set.
 
     Attributes:
-        images: uint8 [N, 28, 28], ink is 255.
+        images: uint8 [N, 28, 28], from 0 (background) to 255.
         labels: uint8 [N], digits 0 to 9.
-        index: int64 [N], each image's place in the original file.
-        binary: uint8 [N, 28, 28], the one fixed draw of zeros and ones; training images have none,
-            since dynamic binarisation draws theirs anew in each epoch.
-        about: the data set's name and the seed of the split.
+        index: int64 [N], the position of each image in the original file.
+        binary: uint8 [N, 28, 28], the one static draw of zeros and ones. Training images have none,
+            since dynamic binarisation draws them anew in each epoch.
+        metadata: the data set's name and the seed of the split.
     """
 
     images: Bytes
@@ -71,7 +74,7 @@ def read_raw(folder: Path, part: Literal["train", "t10k"]) -> tuple[Bytes, Bytes
     """Images and labels of the training or the test files that the download stage wrote.
 
     Raises:
-        InputError: if a file is missing or is not what it should be.
+        InputError: if a file is missing or damaged.
     """
     images, labels = (
         parse_idx(read_bytes(folder / name), str(folder / name))
@@ -83,7 +86,7 @@ def read_raw(folder: Path, part: Literal["train", "t10k"]) -> tuple[Bytes, Bytes
 
 
 def check_pair(images: Bytes, labels: Bytes, name: str) -> None:
-    """See that images and labels are what the model is made for.
+    """Check the shapes of images and labels, and the range of the labels.
 
     Raises:
         InputError: unless images are [N, 28, 28] and labels N digits.
@@ -97,24 +100,24 @@ def check_pair(images: Bytes, labels: Bytes, name: str) -> None:
 
 
 def binarise(images: Bytes, random: np.random.Generator) -> Bytes:
-    """Zeros and ones drawn with the gray level as probability: P(1) = pixel / 255.
+    """Draw zeros and ones with P(1) = pixel / 255.
 
-    The draw is exact: of the 255 values below 255, as many lie below a pixel as the pixel says.
+    The probability is exact: `pixel` of the 255 integers that can be drawn are below the pixel.
     """
     return (random.integers(0, 255, images.shape, np.uint8) < images).astype(np.uint8)
 
 
 def fixed_draw(images: Bytes, name: SetName, seed: int) -> Bytes:
-    """The one fixed binarisation of a set, as zeros and ones of the images' shape."""
+    """The static binarisation of a set, as zeros and ones of the images' shape."""
     return binarise(images, generator(f"binarise {name}", seed))
 
 
 def model_inputs(images: ImageSet, binarisation: str) -> NDArray[np.float32]:
-    """What a model is scored on, float32 [N, 784]: gray levels in [0, 1], or the fixed draw."""
+    """The images as a model sees them, float32 [N, 784]: gray levels or the static draw."""
     if binarisation == "none":
         return images.images.reshape(-1, PIXELS).astype(np.float32) / np.float32(255)
     if images.binary is None:
-        raise InputError("training images hold no fixed draw; evaluate on validation or test")
+        raise InputError("training images have no static draw; evaluate on validation or test")
     return images.binary.reshape(-1, PIXELS).astype(np.float32)
 
 
@@ -130,13 +133,13 @@ def read_set(path: Path) -> ImageSet:
     """Read a set that the split stage wrote.
 
     Raises:
-        InputError: if the file is missing, torn, foreign or holds arrays of other shapes.
+        InputError: if the file is missing or damaged, or has arrays of other shapes.
     """
     arrays, metadata = read_tensors(path, "split")
     try:
         images, labels, index = arrays["images"], arrays["labels"], arrays["index"]
     except KeyError as error:
-        raise InputError(f"{path}: holds no {error}; run the split stage again") from None
+        raise InputError(f"{path}: has no {error}; run the split stage again") from None
     binary = arrays.get("binary")
     count = images.shape[:1]
     fits = (
@@ -149,6 +152,6 @@ def read_set(path: Path) -> ImageSet:
     )
     if not fits:
         raise InputError(
-            f"{path}: holds arrays of other shapes, or no description; run the split stage again"
+            f"{path}: has arrays of other shapes, or no metadata; run the split stage again"
         )
     return ImageSet(images, labels, index, binary, metadata)

@@ -19,10 +19,10 @@ from aevb.intervals import mean_with_error
 from aevb.rng import generator
 
 BLOCK = 100
-"""Images that share a stream of noise; a fixed number, so that noise depends on nothing else."""
+"""Images that share a stream of noise. The number is fixed, since the noise depends on it."""
 
 DRAWS = 5
-"""Draws of z at a time: few enough for their logits to stay in the cache."""
+"""Draws of z that are computed at a time: few enough for their logits to fit into the cache."""
 
 Floats = NDArray[np.float32]
 
@@ -35,10 +35,9 @@ def draws(
     samples: int,
     random: np.random.Generator,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """log p(x|z) and log w for `samples` draws of z from q(z|x), a few draws at a time.
+    """Yield log p(x|z) and log w for `samples` draws of z from q(z|x), a few draws at a time.
 
-    Each is float64, [R, B], for a block of images [B, D] with mu and log sigma², each [B, k].
-    Memory does not grow with the draws, and the noise depends on `random` and the draw alone.
+    Both are float64, [R, B], for a block of images [B, D] with mu and log sigma², each [B, k].
     """
     for start in range(0, samples, DRAWS):
         shape = (min(DRAWS, samples - start), BLOCK, mu.shape[1])
@@ -55,14 +54,14 @@ def evaluate(
     seed: int,
     callback: Callable[[int], Any] = lambda _: None,
 ) -> dict[str, Floats]:
-    """The terms of the bounds for images [N, D], with `samples` draws of z an image.
+    """The terms of the bounds for images [N, D], with `samples` draws of z per image.
+
+    The noise is determined by the seed and the block of images, so the terms of an image do not
+    depend on how many images are evaluated. Sums over draws are in float64.
 
     Returns:
-        float32 arrays per image: elbo, its terms log_px_given_z (mean over the draws) and kl
-        (closed form), iwae_bound (at K = samples), each [N], and mu, log_var, each [N, k].
-
-    Noise is keyed by (seed, block of images): results do not depend on how many images are
-    evaluated at once or in which order. Sums over draws are taken in float64.
+        float32 arrays, in nats per image: elbo, its terms log_px_given_z (mean over the draws) and
+        kl (closed form), iwae_bound (K = samples), each [N]; and mu, log_var, each [N, k].
     """
     blocks: list[dict[str, Tensor]] = []
     for block, images in enumerate(torch.from_numpy(x).split(BLOCK)):
@@ -89,13 +88,13 @@ def evaluate(
     }
 
 
-def summarise(terms: dict[str, Floats], samples: int) -> dict[str, float]:
+def bound_metrics(terms: dict[str, Floats], samples: int) -> dict[str, float]:
     """Means over images in nats per image, each with its standard error over images.
 
-    `reconstruction_error` is the reconstruction term as an error, −log_px_given_z.
+    `reconstruction_error` is −log_px_given_z.
 
     Raises:
-        InputError: for a single image, whose standard error is unknown.
+        InputError: if there is only one image, so that the standard error is unknown.
     """
     metrics: dict[str, float] = {"iwae_k": samples, "images": len(terms["kl"])}
     for name in ("elbo", "log_px_given_z", "kl", "iwae_bound"):
@@ -106,6 +105,6 @@ def summarise(terms: dict[str, Floats], samples: int) -> dict[str, float]:
 
 
 def mean_kl_per_dimension(mu: Floats, log_var: Floats) -> Floats:
-    """The KL term of each latent dimension, mean over images, [k]; their sum is the KL term."""
+    """The KL term of each latent dimension, mean over images, [k]; the sum is the KL term."""
     tensors = torch.from_numpy(mu).double(), torch.from_numpy(log_var).double()
     return kl_per_dimension(*tensors).mean(0).float().numpy()

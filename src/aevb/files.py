@@ -1,9 +1,8 @@
-"""How results are written and read: atomically, with the same bytes for the same content.
+"""Reading and writing of results: atomic, with the same bytes for the same content.
 
-Tensors are safetensors (never pickle) with one metadata key, `aevb`, that holds JSON: what the
-file is (`kind`), the version of its format, all that is needed to use it alone, and the checksum
-of it all, since safetensors has none. safetensors writes several keys in random order, one key in
-one order.
+Tensors are stored as safetensors, never as pickle, with one metadata key, `aevb`. It holds JSON:
+the kind of file, the version of its format, all that is needed to use the file alone, and a
+checksum, which safetensors lacks. One key is used because several are written in random order.
 """
 
 import csv
@@ -22,20 +21,20 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-FORMAT = 2
+FORMAT = 3
 
 Arrays = dict[str, NDArray[Any]]
 
 
 class InputError(Exception):
-    """A mistake in what the user gave: one line that says what, where and what to do."""
+    """A wrong input: its message is one line that says what is wrong, where, and what to do."""
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed to it when the block ends well, else removed.
+    """A temporary path that is renamed to `path` if the block succeeds and removed otherwise.
 
-    Missing parent folders are made. A reader sees the old file or the whole new one.
+    A reader sees either the old file or the complete new one. Missing folders are created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
@@ -58,7 +57,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write text as UTF-8 with Unix line ends, whatever the machine's locale is."""
+    """Write text as UTF-8 with Unix line ends."""
     write_bytes(path, content.encode())
 
 
@@ -101,13 +100,18 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[float]]
 
 
 def read_csv(path: Path) -> list[dict[str, float]]:
-    """Read what `write_csv` wrote, a dictionary a row; an empty field becomes nan."""
+    """Read what `write_csv` wrote, one dictionary per row; an empty field becomes nan.
+
+    Raises:
+        InputError: if the file is missing, holds no rows, or holds something else than numbers.
+    """
 
     def rows() -> list[dict[str, float]]:
         with path.open(newline="", encoding="utf-8") as file:
+            header, first, *more = csv.reader(file)
             return [
-                {key: float(value or "nan") for key, value in row.items()}
-                for row in csv.DictReader(file)
+                {key: float(value or "nan") for key, value in zip(header, row, strict=True)}
+                for row in (first, *more)
             ]
 
     table: list[dict[str, float]] = _readable(path, rows)
@@ -123,7 +127,7 @@ def write_tensors(path: Path, kind: str, arrays: Arrays, metadata: Mapping[str, 
 
 
 def _digest(arrays: Arrays, metadata: Mapping[str, Any]) -> str:
-    """SHA-256 of everything that a file says."""
+    """SHA-256 of arrays and metadata."""
     digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name, array in sorted(arrays.items()):
         digest.update(json.dumps([name, array.dtype.str, array.shape]).encode())
@@ -135,8 +139,7 @@ def read_tensors(path: Path, kind: str) -> tuple[Arrays, dict[str, Any]]:
     """Read the arrays and the metadata that `write_tensors` wrote.
 
     Raises:
-        InputError: if the file is missing, torn, of another kind or version, or if a bit of it has
-            changed since.
+        InputError: if the file is missing, damaged, or of another kind or version.
     """
 
     def content() -> tuple[Arrays, dict[str, Any]]:
@@ -164,7 +167,7 @@ def read_tensors(path: Path, kind: str) -> tuple[Arrays, dict[str, Any]]:
 
 
 def _readable(path: Path, read: Callable[[], Any]) -> Any:
-    """The result of `read`, with every way in which a file can be unreadable as one error."""
+    """The result of `read`; whatever makes a file unreadable becomes an InputError."""
     try:
         return read()
     except FileNotFoundError:

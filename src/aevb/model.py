@@ -6,16 +6,15 @@ Shapes: B images of D pixels, R samples each, k latent dimensions, H hidden unit
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aevb.data import PIXELS
+from aevb.data import BINARISATIONS, PIXELS
 from aevb.files import InputError, read_tensors, write_tensors
 from aevb.likelihoods import LIKELIHOODS
-from aevb.plumbing.params import Binarisation
 
 
 class Encoder(nn.Module):
@@ -28,13 +27,13 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Images [B, D] to mu and log sigma², each [B, k], in float32."""
-        h = torch.tanh(self.hidden(x.to(self.hidden.weight.dtype)))
+        h = torch.tanh(self.hidden(x))
         mu, log_var = self.output(h).float().chunk(2, -1)
         return mu, log_var
 
 
 class Decoder(nn.Module):
-    """The raw parameters of p(x|z): one tanh layer, then a linear one."""
+    """The parameters of p(x|z): one tanh layer, then a linear one. Its output is called raw."""
 
     def __init__(self, latent_dim: int, hidden: int, outputs: int) -> None:
         super().__init__()
@@ -43,7 +42,7 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Latents [..., k] to raw parameters [..., outputs × D], in float32."""
-        h = torch.tanh(self.hidden(z.to(self.hidden.weight.dtype)))
+        h = torch.tanh(self.hidden(z))
         raw: Tensor = self.output(h).float()
         return raw
 
@@ -61,12 +60,12 @@ class VAE(nn.Module):
         self.decoder = Decoder(latent_dim, hidden, self.likelihood.outputs)
 
     def initialise(self, generator: torch.Generator, mean_image: Tensor) -> None:
-        """Draw the initial weights and biases: uniform in ±1/√inputs, PyTorch's own choice.
+        """Draw initial weights and biases, uniform in ±1/√inputs as in PyTorch's own layers.
 
-        The decoder's first layer gets twice that. Its inputs are z ~ N(0, I), few and of unit
-        variance, and its tanh units then start in their curved range: worth 1 nat at k = 3.
-        Its last biases start at the logits of the mean training image, [D] in [0, 1], as in Burda
-        et al. 2015: Adam needs an epoch to move the border's that far, worth 1 nat after four.
+        Two exceptions were each worth about 1 nat. The decoder's first layer is drawn from twice
+        that range: its inputs z ~ N(0, I) are few and of unit variance, and its tanh units then
+        start outside their linear range. The decoder's last biases start at the logits of the mean
+        training image, [D] in [0, 1], as in Burda et al. 2015.
         """
         for layer in (module for module in self.modules() if isinstance(module, nn.Linear)):
             bound = (2 if layer is self.decoder.hidden else 1) / math.sqrt(layer.in_features)
@@ -82,7 +81,7 @@ class VAE(nn.Module):
         return mu, log_var
 
     def log_px_given_z(self, x: Tensor, z: Tensor) -> Tensor:
-        """log p(x|z) in nats an image, [R, B], for images [B, D] and latents [R, B, k]."""
+        """log p(x|z) in nats per image, [R, B], for images [B, D] and latents [R, B, k]."""
         return self.likelihood.log_prob(x, self.decoder(z))
 
     def mean(self, z: Tensor) -> Tensor:
@@ -91,7 +90,7 @@ class VAE(nn.Module):
 
 
 def write_model(path: Path, model: VAE, metadata: Mapping[str, Any]) -> None:
-    """Write weights in float32 with all that is needed to load them alone."""
+    """Write the weights in float32, with all that is needed to load and use them alone."""
     weights = {name: value.float().cpu().numpy() for name, value in model.state_dict().items()}
     architecture = {
         "latent_dim": model.latent_dim,
@@ -102,30 +101,27 @@ def write_model(path: Path, model: VAE, metadata: Mapping[str, Any]) -> None:
 
 
 def read_model(path: Path) -> tuple[VAE, dict[str, Any]]:
-    """Read a model that the train stage wrote, and what is known about it.
+    """Read a model that the train stage wrote, and its metadata.
 
     Raises:
-        InputError: if the file is missing, torn, foreign or holds weights that do not fit.
+        InputError: if the file is missing or damaged, or does not hold a model that fits its
+            metadata.
     """
     weights, metadata = read_tensors(path, "model")
-    for name, known in (
-        ("likelihood", [*LIKELIHOODS]),
-        ("binarisation", [*get_args(Binarisation)]),
-    ):
-        if metadata.get(name) not in known:
+    for name, known in (("likelihood", LIKELIHOODS), ("binarisation", BINARISATIONS)):
+        if metadata.get(name) not in list(known):
             raise InputError(
                 f"{path}: its {name} is {metadata.get(name)!r}, should be {' or '.join(known)}; "
                 "train it again"
             )
     if not isinstance(metadata.get("seed"), int):
-        raise InputError(f"{path}: does not say its seed; train it again")
+        raise InputError(f"{path}: its metadata has no seed; train it again")
     try:
         model = VAE(metadata["latent_dim"], metadata["hidden"], metadata["likelihood"])
-        tensors = {name: torch.from_numpy(value) for name, value in weights.items()}
-        model.load_state_dict(tensors)
+        model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     except (KeyError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{path}: weights and description disagree ({reason})") from None
+        raise InputError(f"{path}: weights and metadata disagree ({reason})") from None
     if not all(np.isfinite(value).all() for value in weights.values()):
-        raise InputError(f"{path}: holds weights that are not finite; train it again")
+        raise InputError(f"{path}: some weights are not finite; train it again")
     return model.eval().requires_grad_(False), metadata

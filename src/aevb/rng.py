@@ -1,7 +1,7 @@
-"""Random numbers that depend on what they are for, and on nothing else.
+"""Random numbers that depend only on a seed and on what they are used for.
 
-Philox is a counter-based generator: the same key gives the same numbers on every machine, in any
-order of use, whatever was drawn before. The key is a purpose with the numbers that belong to it.
+Philox is a counter-based generator: the same key gives the same numbers on every machine, whatever
+was drawn before. The key is made of a purpose and of the numbers that belong to it.
 """
 
 from typing import TYPE_CHECKING
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 def generator(purpose: str, *numbers: int) -> np.random.Generator:
-    """The generator of one purpose, as `generator("evaluate", seed, block)`."""
+    """NumPy's generator for one purpose, for example `generator("evaluate", seed, block)`."""
     words = [int.from_bytes(purpose.encode(), "big"), *numbers]
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(words)))
 
 
 def torch_generator(device: str, purpose: str, *numbers: int) -> "torch.Generator":
-    """PyTorch's generator of one purpose; its numbers depend on the kind of device."""
-    import torch  # here, since the split stage does without it
+    """PyTorch's generator for one purpose; its numbers differ between kinds of device."""
+    import torch  # imported here because the split stage does not need it
 
     seed = int(generator(purpose, *numbers).integers(2**63))
     return torch.Generator(device).manual_seed(seed)

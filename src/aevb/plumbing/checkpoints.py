@@ -1,6 +1,7 @@
-"""Checkpoints of a training: outside every engine's outputs, so that neither deletes them.
+"""Checkpoints of a training, and locks that keep two processes from the same training.
 
-A file is named by a hash of everything that determines the run; another run never finds it.
+Checkpoints are not outputs of a stage, because workflow engines delete the outputs of a failed
+stage. The file name is a hash of everything that determines the run, so no other run finds it.
 """
 
 import fcntl
@@ -23,7 +24,7 @@ log = logging.getLogger("aevb")
 
 
 class Interrupted(Exception):
-    """A signal asked the process to stop; the number says which."""
+    """A signal asked the process to stop; `number` is the signal's."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -31,20 +32,20 @@ class Interrupted(Exception):
 
 
 def run_key(determinants: Mapping[str, Any]) -> str:
-    """The name of a run's checkpoint: a hash of all that determines its bytes."""
+    """The name of a run's checkpoint: a hash of everything that determines its result."""
     text = json.dumps(determinants, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Within the block no other process gets past this point with the same path.
+    """Lock a path: only one process at a time can be in such a block with the same path.
 
-    The lock is the kernel's, so a process that dies holds none. What it left of `path`
-    half-written is removed. Missing parent folders are made.
+    The lock is released by the system when a process dies. Temporary files that a killed process
+    left for `path` are removed. Missing folders are created.
 
     Raises:
-        InputError: if another process is in such a block.
+        InputError: if another process holds the lock.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f".{path.name}.lock")
@@ -53,16 +54,16 @@ def exclusive(path: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            owner = file.read().decode() or "just begun"
+            owner = file.read().decode() or "just started"
             raise InputError(
-                f"{path}: another training is at it ({owner}); let it end or stop it first"
+                f"{path}: another training is writing it ({owner}); wait for it or stop it first"
             ) from None
         except OSError as error:
             log.warning("%s: cannot be locked (%s); start no second training", path, error.strerror)
         if not lock.exists() or not os.path.samestat(os.fstat(file.fileno()), lock.stat()):
-            raise InputError(f"{path}: another training has just left it; run again")
+            raise InputError(f"{path}: another training has just finished it; run again")
         try:
-            with suppress(OSError):  # on a full disk the lock holds, but does not say whose it is
+            with suppress(OSError):  # on a full disk the lock holds, but does not name its owner
                 file.truncate(0)
                 file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
             for half in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
@@ -83,16 +84,16 @@ class Checkpoint:
         self.signal: int | None = None
 
     def load(self) -> tuple[Arrays, dict[str, Any]] | None:
-        """The saved state, or None where there is none that can be used."""
+        """The saved state, or None if there is none that can be used."""
         if not self.path.exists():
             return None
         try:
             arrays, metadata = read_tensors(self.path, "checkpoint")
         except InputError as error:
-            log.warning("checkpoint ignored, training starts afresh: %s", error)
+            log.warning("checkpoint ignored, training starts anew: %s", error)
             return None
         if metadata.get("key") != self.key:
-            log.warning("%s: checkpoint of another run, training starts afresh", self.path)
+            log.warning("%s: checkpoint of another run, training starts anew", self.path)
             return None
         return arrays, {name: value for name, value in metadata.items() if name != "key"}
 
@@ -112,7 +113,7 @@ class Checkpoint:
             raise Interrupted(self.signal)
 
     def remove(self) -> None:
-        """Remove the file, when the run's results are written."""
+        """Remove the file after the run's results have been written."""
         self.path.unlink(missing_ok=True)
 
     @contextmanager

@@ -1,8 +1,8 @@
-"""What all stages share on the command line: flags, logs, progress, errors.
+"""The command line of the stages: flags, logs, progress, errors.
 
 A stage is a script with explicit input and output paths and its section of params.yaml as flags.
-Its exit code is 0 when all outputs are written, 1 on an error that is told in one line, 2 on wrong
-usage, 130 when stopped at the keyboard.
+Its exit code is 0 when all outputs are written, 1 on an error, 2 on wrong usage, and 130 after an
+interrupt from the keyboard.
 """
 
 import atexit
@@ -28,7 +28,7 @@ from pydantic.fields import FieldInfo
 from tqdm import tqdm
 
 from aevb.files import InputError
-from aevb.plumbing.params import Section, problems
+from aevb.plumbing.params import Params, Section, problems
 
 log = logging.getLogger("aevb")
 
@@ -39,7 +39,7 @@ class Parser(ArgumentParser):
     """An argument parser that reports wrong usage in one line."""
 
     def add_argument(self, *names: str, **metadata: Any) -> Action:
-        """As argparse's, but help says what kind of value a flag takes and whether it must be."""
+        """As in argparse; the help also names the type of the value and says if it is required."""
         kinds = {Path: "PATH", natural: "INT", positive: "INT", seconds: "SECONDS"}
         if metadata.get("type") in kinds:
             metadata.setdefault("metavar", kinds[metadata["type"]])
@@ -48,7 +48,7 @@ class Parser(ArgumentParser):
         return super().add_argument(*names, **metadata)
 
     def error(self, message: str) -> Never:
-        """Say what is wrong and exit with 2."""
+        """Report wrong usage and exit with code 2."""
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())} (see --help)\n")
 
 
@@ -60,36 +60,37 @@ def parser(description: str | None, *sections: type[Section]) -> Parser:
         allow_abbrev=False,
     )
     result.add_argument("--log", type=Path, help="file to append the log to", default=SUPPRESS)
+    names = {field.annotation: name for name, field in Params.model_fields.items()}
     for section in sections:
-        group = result.add_argument_group(f"parameters (params.yaml: {section.__name__.lower()})")
+        group = result.add_argument_group(f"parameters (section {names[section]} of params.yaml)")
         for name, field in section.model_fields.items():
             group.add_argument(f"--{name}", help=field.description, **_argument(field))
     return result
 
 
 def _argument(field: FieldInfo) -> dict[str, Any]:
-    """How argparse reads a field: its type, its default, its choices, one value or several."""
+    """The arguments of add_argument for a field."""
     annotation: Any = field.annotation
     several = get_origin(annotation) is list
     if several:
         annotation = get_args(annotation)[0]
-    while get_origin(annotation) is not None and hasattr(annotation, "__metadata__"):
+    if hasattr(annotation, "__metadata__"):  # Annotated[int, Field(…)]
         annotation = get_args(annotation)[0]
-    literal = isinstance(get_args(annotation)[0], str) if get_args(annotation) else False
+    choices = get_args(annotation)  # of a Literal
     return {
-        "type": str if literal else annotation,
-        "choices": get_args(annotation) if literal else None,
+        "type": str if choices else annotation,
+        "choices": choices or None,
         "default": field.get_default(),
-        "metavar": None if literal else getattr(annotation, "__name__", "value").upper(),
+        "metavar": None if choices else annotation.__name__.upper(),
         **({"nargs": "*"} if several else {}),
     }
 
 
 def settings(section: type[T], arguments: Namespace) -> T:
-    """The parameters of a section, checked against their ranges.
+    """The parameters of a section, validated.
 
     Raises:
-        InputError: naming the flag.
+        InputError: if a value is not allowed; the message names its flag.
     """
     values = {name: getattr(arguments, name) for name in section.model_fields}
     try:
@@ -99,7 +100,7 @@ def settings(section: type[T], arguments: Namespace) -> T:
 
 
 def natural(text: str) -> int:
-    """An integer of at least 0, for argparse."""
+    """An integer that is at least 0, for argparse."""
     number = int(text)
     if number < 0:
         raise ArgumentTypeError(f"is {text} and should be an integer of at least 0")
@@ -107,7 +108,7 @@ def natural(text: str) -> int:
 
 
 def positive(text: str) -> int:
-    """An integer of at least 1 and at most a million, for argparse."""
+    """An integer from 1 to 1,000,000, for argparse."""
     number = int(text)
     if not 1 <= number <= 10**6:
         raise ArgumentTypeError(f"is {text} and should be an integer from 1 to {10**6}")
@@ -115,7 +116,7 @@ def positive(text: str) -> int:
 
 
 def seconds(text: str) -> float:
-    """A time of at least 0 s, for argparse."""
+    """A time in seconds that is at least 0, for argparse."""
     number = float(text)
     if not 0 <= number < math.inf:
         raise ArgumentTypeError(f"is {text} and should be a time in seconds, at least 0")
@@ -123,71 +124,76 @@ def seconds(text: str) -> float:
 
 
 def run(stage: Callable[[Namespace], None], arguments: Parser) -> None:
-    """Run a stage: parse, log to the terminal and to `--log`, turn mistakes into one line."""
+    """Run a stage: parse its command line, log to the terminal and to `--log`, report errors.
+
+    An error in the input, in the file system or in the size of memory is reported in one line; of
+    any other exception the log file also receives the traceback.
+    """
     parsed = arguments.parse_args()
     name = Path(sys.argv[0]).stem
-    # At its end Python searches all objects for cycles: with torch's that takes 0.2 s.
+    # At its end Python searches all objects for cycles; with those of torch that takes 0.2 s.
     atexit.register(gc.freeze)
     try:
         _log_to(getattr(parsed, "log", None))
         log.debug("$ %s", " ".join(sys.argv))
         stage(parsed)
-    except (InputError, OSError) as error:
-        log.error("%s: error: %s", name, " ".join(str(error).split()))
-        sys.exit(1)
-    except (MemoryError, RuntimeError) as error:  # torch has no type of its own for it on the CPU
-        if "allocate" not in str(error):
-            raise
-        log.error("%s: error: not enough memory: %s", name, " ".join(str(error).split()))
-        sys.exit(1)
     except KeyboardInterrupt:
-        log.error("%s: stopped at the keyboard", name)
+        log.error("%s: interrupted from the keyboard", name)
         sys.exit(130)
+    except Exception as error:
+        # torch raises a RuntimeError if it cannot allocate memory on the CPU.
+        memory = isinstance(error, MemoryError | RuntimeError) and "allocate" in str(error)
+        if not memory and not isinstance(error, InputError | OSError):
+            log.exception("%s: unexpected error", name)
+            sys.exit(1)
+        reason = "not enough memory: " if memory else ""
+        log.error("%s: error: %s%s", name, reason, " ".join(str(error).split()))
+        sys.exit(1)
 
 
-class _Naming(logging.Filter):
-    """Begins each line that reports progress (level DEBUG) with the name of the run.
+class _Prefix(logging.Filter):
+    """Adds a prefix to the lines that report progress (level DEBUG).
 
-    Under Snakemake several trainings write to one terminal at a time. User names and passwords in
-    URLs are removed from every line.
+    With it, the lines of several trainings can be told apart in one terminal. User names
+    and passwords in URLs are removed from every line.
     """
 
-    whose = ""
+    prefix = ""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = re.sub(r"//\S*@", "//", record.getMessage()), None
-        if record.levelno == logging.DEBUG and self.whose:
-            record.msg = f"{self.whose}: {record.msg}"
+        if record.levelno == logging.DEBUG and self.prefix:
+            record.msg = f"{self.prefix}: {record.msg}"
         return True
 
 
-_naming = _Naming()
+_progress = _Prefix()
 
 
-class _AboveTheBar(logging.Handler):
+class _Terminal(logging.Handler):
     """Writes lines to the terminal without breaking a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        # With its end in one piece: another process may write a line at the same time.
+        # In one call with the line end, because other processes may write lines at the same time.
         tqdm.write(f"{self.format(record)}\n", file=sys.stderr, end="")
 
 
 class _LogFile(logging.FileHandler):
-    """Leaves out what cannot be written, on a full disk say; the terminal has it."""
+    """Leaves out lines that cannot be written, for example on a full disk."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Nothing, instead of a traceback."""
+        """Print no traceback; the terminal shows the line anyway."""
 
 
 def _log_to(path: Path | None) -> None:
-    """Send everything to the file and what matters to the terminal.
+    """Log everything to the file, and to the terminal.
 
-    A terminal shows a progress bar in place of the lines that report progress (level DEBUG).
+    An interactive terminal shows a progress bar instead of the lines that report progress.
     """
     log.setLevel(logging.DEBUG)
-    _naming.whose = ""
-    log.addFilter(_naming)
-    terminal = _AboveTheBar()
+    _progress.prefix = ""
+    log.addFilter(_progress)
+    terminal = _Terminal()
     terminal.setLevel(logging.INFO if sys.stderr.isatty() else logging.DEBUG)
     log.addHandler(terminal)
     if path is not None:
@@ -200,12 +206,13 @@ def _log_to(path: Path | None) -> None:
 def progress(
     items: Iterable[Any] | None, description: str, total: int, unit: str, initial: int = 0
 ) -> Any:
-    """`items` with a progress bar in a terminal and nothing elsewhere; None: update it by hand.
+    """`items` with a progress bar, which is only shown in an interactive terminal.
 
-    The bar says how far it is and the time that is left, in minutes and seconds. From here on the
-    lines of the log that report progress begin with the description.
+    With None instead of items, the caller updates the bar. The bar shows the remaining time in
+    minutes and seconds. From here on the description is the prefix of the lines that report
+    progress.
     """
-    _naming.whose = description
+    _progress.prefix = description
     return tqdm(
         items,
         description,

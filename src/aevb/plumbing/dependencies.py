@@ -1,7 +1,8 @@
-"""Which code a stage depends on, derived from its imports: nobody has to list it.
+"""The code that a stage depends on, derived from its imports.
 
-A stage depends on its script and on every library file that it imports, directly or through others.
-Files in plumbing/ are left out: they decide no result, or their effect is visible in the flags.
+A stage depends on its script and on every library file that it imports, directly or indirectly.
+Files in plumbing/ are left out, because they do not change the results of a stage, except through
+its flags.
 """
 
 import ast
@@ -14,10 +15,13 @@ SOURCE = Path(__file__).resolve().parents[2]
 PLUMBING = "aevb.plumbing"
 
 
-def code_of(script: str) -> list[str]:
-    """The files that decide the results of `src/train.py`, say: that file, then library files."""
-    found = {script}
-    waiting = [SOURCE.parent / script]
+def code_of(*scripts: str) -> list[str]:
+    """The files that decide a stage's results: these scripts, then the library files they import.
+
+    A module that a script loads by name, as src/research.py does, has to be given too.
+    """
+    found = {*scripts}
+    waiting = [SOURCE.parent / script for script in scripts]
     while waiting:
         for module in _imports(waiting.pop()):
             path = SOURCE / f"{module.replace('.', '/')}.py"
@@ -25,12 +29,12 @@ def code_of(script: str) -> list[str]:
             if name not in found and not module.startswith(PLUMBING) and path.exists():
                 found.add(name)
                 waiting.append(path)
-    return [script, *sorted(found - {script})]
+    return [*scripts, *sorted(found - {*scripts})]
 
 
 @cache
 def _imports(path: Path) -> tuple[str, ...]:
-    """The modules that a file imports anywhere in it, and names that may be modules."""
+    """The names that a file imports, at its top or in functions; some of them are modules."""
 
     def names() -> Iterator[str]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -44,7 +48,7 @@ def _imports(path: Path) -> tuple[str, ...]:
 
 
 def with_code(dvc_yaml: str) -> str:
-    """The text of dvc.yaml, with the present code among the `deps` of each stage."""
+    """The text of dvc.yaml with the present code in the `deps` of each stage."""
 
     def stage(found: re.Match[str]) -> str:
         code = "".join(f"      - {path}\n" for path in code_of(found["script"]))

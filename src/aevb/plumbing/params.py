@@ -1,234 +1,246 @@
 """Every parameter of every stage: its type, range, default and meaning, defined here once.
 
-From this definition come the flags of each stage (`aevb.cli`), the check of params.yaml before any
-work starts, and what `aevb.reference` writes: the shipped params.yaml with its comments, the JSON
-schema for editors, docs/parameters.md.
+The flags of each stage, the check of params.yaml before any work starts, the comments of
+params.yaml, its JSON schema and docs/parameters.md all come from this definition.
 """
 
+import ast
 import difflib
 import reprlib
 import shlex
 from collections import Counter
-from typing import Annotated, Any, ClassVar, Literal
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aevb.datasets import DATASETS
 
-Likelihood = Literal["bernoulli", "continuous_bernoulli", "gaussian"]
+
+def likelihood_names() -> tuple[str, ...]:
+    """The keys of the dictionary LIKELIHOODS in aevb/likelihoods.py.
+
+    The file is parsed, not imported, because it imports torch: that takes over a second, in each
+    process that Snakemake starts.
+    """
+    path = Path(__file__).parents[1] / "likelihoods.py"
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        match node:
+            case ast.Assign([ast.Name("LIKELIHOODS")], ast.Dict(keys)):
+                return tuple(ast.literal_eval(key) for key in keys if key)
+    raise LookupError(f"{path} defines no dictionary LIKELIHOODS")
+
+
+if TYPE_CHECKING:
+    DatasetName = str
+    Likelihood = str
+else:
+    DatasetName = Literal[tuple(DATASETS)]
+    Likelihood = Literal[likelihood_names()]
 Binarisation = Literal["dynamic", "static", "none"]
 Optimiser = Literal["adam", "adagrad"]
 Precision = Literal["float32", "bfloat16", "auto"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Around = Literal["image", "origin"]
 
+PLACE, SHA256 = r"^[\w./~:@%+,=][\w./~:@%+,=-]*$", "^[0-9a-f]{64}$"
+IN_WORDS = {
+    PLACE: "path or URL without spaces and quotes",
+    SHA256: "SHA-256 checksum of 64 hexadecimal digits",
+}
+"""The meaning of these regular expressions, for messages and documents."""
+
+Place = Annotated[str, Field(pattern=PLACE)]
+Sha256 = Annotated[str, Field(pattern=SHA256)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Positive = Annotated[int, Field(ge=1, le=10**6)]
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
-PER_RUN = ("train", "evaluate", "sample", "reconstruct")
-"""The stages that run once for each latent dimension and seed."""
+RENAMED = {
+    "train.treatment": "train.binarisation",
+    "ladder": "iwae",
+    "estimators": "gradient_variance",
+    "fidelity": "sample_quality",
+    "fixed": "static",
+    "gray": "none",
+}
+"""Former names of parameters, sections and values of train.binarisation."""
 
 
 class Section(BaseModel):
     """A section of params.yaml: the parameters of one stage, which become its flags."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-    reruns: ClassVar[tuple[str, ...]] = ()
-    """The stages that run again when a value changes."""
 
 
 class Data(Section):
     """The data set, and where to download it from."""
 
-    reruns = ("download", "split", *PER_RUN, "compare")
-
-    name: Literal[*DATASETS] = Field("mnist", description="the data set")  # type: ignore[valid-type]
-    mirror: str = Field(
-        "none",
-        pattern=r"^[\w./~:@%+,=][\w./~:@%+,=-]*$",
-        description="folder or URL with the .gz files, tried before the public ones",
+    name: DatasetName = Field("mnist", description="the data set")
+    mirror: Place = Field(
+        "none", description="folder or URL with the .gz files, tried before the public ones"
     )
     sha256: list[Sha256] = Field(
-        [],
-        description="of train images and labels, test images and labels, if not official",
+        [], description="of train images, train labels, test images, test labels, if unofficial"
     )
 
 
 class Split(Section):
-    """Training and validation sets, cut from the 60,000 training images."""
-
-    reruns = ("split", *PER_RUN, "compare")
+    """Training, validation and test sets."""
 
     validation_size: int = Field(
-        10000, ge=0, lt=60000, description="images held out for early stopping; 0: none"
+        10000,
+        ge=0,
+        lt=60000,
+        description="training images held out for validation; 0: no early stopping",
     )
-    seed: Seed = Field(0, description="of the permutation and of the static binarisation")
+    seed: Seed = Field(0, description="seed of the permutation and of the static binarisation")
 
 
 class Model(Section):
-    """The model; its latent dimensions stand in `runs`."""
+    """The model; the number of its latent dimensions is in `runs`."""
 
-    reruns = (*PER_RUN, "compare")
-
-    likelihood: Likelihood = Field(
-        "bernoulli", description="p(x|z): bernoulli, continuous_bernoulli or gaussian"
-    )
+    likelihood: Likelihood = Field("bernoulli", description="distribution p(x|z)")
     hidden: Positive = Field(500, description="tanh units in the encoder and in the decoder")
 
 
 class Train(Section):
-    """Maximisation of the Monte Carlo ELBO by stochastic gradients."""
-
-    reruns = (*PER_RUN, "compare")
+    """Maximisation of the ELBO by stochastic gradient ascent."""
 
     binarisation: Binarisation = Field(
         "dynamic",
-        description="of pixels: dynamic (a new draw each epoch), static (one draw), none (gray)",
+        description="pixels drawn in each epoch, drawn once, or gray",
     )
-    optimiser: Optimiser = Field("adam", description="adam, or adagrad as in the paper")
-    learning_rate: float = Field(0.005, gt=0, le=1, description="of the optimiser, until it decays")
+    optimiser: Optimiser = Field("adam", description="the paper uses Adagrad")
+    learning_rate: float = Field(0.005, gt=0, le=1, description="initial learning rate")
     decay: float = Field(
-        0.6, ge=0, le=1, description="share of max_epochs, the last, in which the rate falls to 0"
+        0.6,
+        ge=0,
+        le=1,
+        description="fraction of training, at the end, with linear decay of the rate to 0",
     )
-    batch_size: Positive = Field(256, description="images a step")
-    mc_samples: Positive = Field(1, description="samples of z an image: r in the estimator")
-    max_epochs: Positive = Field(40, description="passes over the training set")
+    batch_size: Positive = Field(256, description="images per minibatch")
+    mc_samples: Positive = Field(1, description="samples of z per image (r in the estimator)")
+    max_epochs: Positive = Field(40, description="largest number of passes over the training set")
     patience: Positive = Field(
         10, description="epochs without a better validation ELBO before training stops"
     )
     precision: Precision = Field(
         "auto",
-        description="of matrix products: float32, bfloat16, or auto: bfloat16 where it is native",
+        description="matrix products; auto: bfloat16 if native",
     )
-    device: Device = Field(
-        "auto", description="cpu, cuda, mps, or auto: cuda where there is one, else cpu"
-    )
+    device: Device = Field("auto", description="auto: cuda if available, else cpu")
     threads: int = Field(
-        1, ge=1, le=1024, description="CPU threads; another number gives other rounding"
+        1, ge=1, le=1024, description="CPU threads; their number changes the rounding of sums"
     )
 
 
 class Evaluate(Section):
-    """Bounds on the test set."""
+    """Bounds on log p(x) on the test set."""
 
-    reruns = ("evaluate", "compare")
-
-    iwae_k: Positive = Field(50, description="samples of z an image, for every bound")
-    seed: Seed = Field(0, description="of the samples of z")
+    iwae_k: Positive = Field(50, description="samples of z per image (K of the IWAE bound)")
+    seed: Seed = Field(0, description="seed of the samples of z")
 
 
 class Sample(Section):
-    """Images from the prior."""
+    """Images drawn from the model with z from the prior."""
 
-    reruns = ("sample", "compare")
-
-    rows: int = Field(10, ge=1, le=100, description="of the grid")
-    columns: int = Field(10, ge=1, le=100, description="of the grid")
-    seed: Seed = Field(0, description="of z and of the drawn images")
+    rows: int = Field(10, ge=1, le=100, description="rows of the grid of images")
+    columns: int = Field(10, ge=1, le=100, description="columns of the grid of images")
+    seed: Seed = Field(0, description="seed of the samples of z and of the images")
 
 
 class Reconstruct(Section):
     """Test images, encoded and decoded."""
 
-    reruns = ("reconstruct", "compare")
-
-    images: int = Field(20, ge=1, le=1000, description="test images, the same for every run")
-    seed: Seed = Field(0, description="of the choice of images")
+    images: int = Field(20, ge=1, le=1000, description="number of test images")
+    seed: Seed = Field(0, description="seed of the choice of images, the same for all runs")
 
 
 class Iwae(Section):
-    """The bound at 1, 10, 100 … samples: how it nears log p(x)."""
+    """On request: the IWAE bound for K = 1, 10, 100 … samples."""
 
-    reruns = ("iwae", "summarise")
-
-    images: int = Field(1000, ge=2, le=10**6, description="test images, the first ones")
-    samples: Positive = Field(5000, description="samples of z an image: the largest K")
-    seed: Seed = Field(0, description="of the samples of z")
+    images: int = Field(1000, ge=2, le=10**6, description="number of test images, the first ones")
+    samples: Positive = Field(5000, description="samples of z per image, the largest K")
+    seed: Seed = Field(0, description="seed of the samples of z")
 
 
 class Ais(Section):
-    """log p(x) by annealed importance sampling, which does without q(z|x)."""
+    """On request: log p(x) by annealed importance sampling, which does not use the encoder."""
 
-    reruns = ("ais", "summarise")
-
-    images: int = Field(100, ge=2, le=10**6, description="test images, and as many simulated ones")
-    chains: Positive = Field(2, description="for each image")
-    temperatures: int = Field(1500, ge=2, le=10**6, description="steps from the prior to p(z|x)")
-    leapfrog: Positive = Field(2, description="steps of Hamiltonian dynamics a temperature")
-    iwae_k: Positive = Field(1000, description="samples of z an image for the bound beside it")
-    seed: Seed = Field(0, description="of chains and simulated images")
+    images: int = Field(
+        100, ge=2, le=10**6, description="number of test images and of simulated images"
+    )
+    chains: Positive = Field(2, description="Markov chains per image")
+    temperatures: int = Field(
+        1500, ge=2, le=10**6, description="intermediate distributions from p(z) to p(z|x)"
+    )
+    leapfrog: Positive = Field(2, description="leapfrog steps of HMC per temperature")
+    iwae_k: Positive = Field(1000, description="samples of z per image for the IWAE bound")
+    seed: Seed = Field(0, description="seed of the chains and of the simulated images")
 
 
 class GradientVariance(Section):
-    """How noisy the gradient is, reparametrised and by the score function."""
+    """On request: variance of the reparametrised and of the score-function gradient."""
 
-    reruns = ("gradient_variance", "summarise")
-
-    images: int = Field(100, ge=2, le=10**6, description="test images, the first ones")
-    samples: int = Field(2000, ge=2, le=10**6, description="draws of z an image")
-    seed: Seed = Field(0, description="of the draws of z")
+    images: int = Field(100, ge=2, le=10**6, description="number of test images, the first ones")
+    samples: int = Field(2000, ge=2, le=10**6, description="samples of z per image")
+    seed: Seed = Field(0, description="seed of the samples of z")
 
 
 class Latents(Section):
-    """What the latents hold; no default stage."""
-
-    reruns = ("latents", "summarise")
+    """On request: active units, mutual information and classification from the latents."""
 
     threshold: float = Field(
-        0.01, gt=0, le=1000, description="a unit is active if the variance of its mean is above it"
+        0.01, gt=0, le=1000, description="least variance of the mean of an active unit"
     )
-    samples: Positive = Field(5, description="samples of z an image, for the mutual information")
-    neighbours: int = Field(5, ge=1, le=1000, description="of the nearest-neighbour classifier")
-    seed: Seed = Field(0, description="of the samples of z")
+    samples: Positive = Field(5, description="samples of z per image for the mutual information")
+    neighbours: int = Field(5, ge=1, le=1000, description="k of the k-nearest-neighbour classifier")
+    seed: Seed = Field(0, description="seed of the samples of z")
 
 
 class Traverse(Section):
-    """Pictures of the latent space; no default stage."""
+    """On request: images of the latent space."""
 
-    reruns = ("traverse",)
-
-    grid: int = Field(20, ge=1, le=100, description="images on a side of the manifold")
-    dimensions: int = Field(10, ge=1, le=100, description="traversed, those of the largest KL")
-    steps: int = Field(13, ge=2, le=100, description="images a traversal or interpolation")
-    extent: float = Field(3.0, gt=0, le=100, description="a traversal goes from minus it to it")
-    around: Around = Field("image", description="the other dimensions: mu of an image, or 0")
-    pairs: int = Field(8, ge=1, le=100, description="test images interpolated between, two each")
-    seed: Seed = Field(0, description="of the choice of images")
+    grid: int = Field(20, ge=1, le=100, description="images per side of the manifold")
+    dimensions: int = Field(
+        10, ge=1, le=100, description="number of dimensions, those with the largest KL"
+    )
+    steps: int = Field(13, ge=2, le=100, description="images per traversal or interpolation")
+    extent: float = Field(3.0, gt=0, le=100, description="traversals cover [-extent, extent]")
+    around: Around = Field("image", description="the other dimensions: those of a test image, or 0")
+    pairs: int = Field(8, ge=1, le=100, description="pairs of test images to interpolate between")
+    seed: Seed = Field(0, description="seed of the choice of images")
 
 
 class Classifier(Section):
-    """Tells the classes of images apart; samples are compared in its features."""
-
-    reruns = ("classify", "sample_quality", "summarise")
+    """On request: a classifier, in whose features samples and test images are compared."""
 
     epochs: int = Field(8, ge=1, le=1000, description="passes over the training set")
-    batch_size: Positive = Field(100, description="images a step")
+    batch_size: Positive = Field(100, description="images per minibatch")
     learning_rate: float = Field(
-        0.003, gt=0, le=1, description="of Adam at the start, falling in a line to 0"
+        0.003, gt=0, le=1, description="initial learning rate of Adam, decays linearly to 0"
     )
-    seed: Seed = Field(0, description="of initialisation, batches and binarisation")
+    seed: Seed = Field(0, description="seed of initial weights, minibatches and binarisation")
 
 
 class SampleQuality(Section):
-    """Samples beside test images: how alike they are, how much they cover."""
+    """On request: precision, recall and Fréchet distance of samples."""
 
-    reruns = ("sample_quality", "summarise")
-
-    images: int = Field(10000, ge=20, le=10**6, description="samples, and as many test images")
+    images: int = Field(10000, ge=20, le=10**6, description="number of samples and of test images")
     neighbours: int = Field(5, ge=1, le=1000, description="k of the k-nearest-neighbour balls")
-    seed: Seed = Field(0, description="of the samples and of the choice of images")
+    seed: Seed = Field(0, description="seed of the samples and of the choice of images")
 
 
 class Runs(Section):
-    """One training for each latent dimension and each seed."""
-
-    reruns = ("compare",)
+    """One training for each combination of latent dimensions and seed."""
 
     latent_dims: list[Annotated[int, Field(ge=1, le=10000)]] = Field(
-        [3, 20], min_length=1, description="k, the dimensions of z"
+        [3, 20], min_length=1, description="k, numbers of latent dimensions"
     )
-    seeds: list[Seed] = Field([0], min_length=1, description="of initialisation, batches and noise")
+    seeds: list[Seed] = Field(
+        [0], min_length=1, description="seeds of initial weights, minibatches and samples"
+    )
 
 
 class Params(Section):
@@ -252,60 +264,70 @@ class Params(Section):
 
 
 def one_line(text: str) -> str:
-    """Text without line ends or what else would move the cursor of a terminal."""
+    """Text without line ends or other characters that would move the cursor of a terminal."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def shown(value: Any) -> str:
-    """A value as Python writes it, cut where it is long or deep."""
+    """A value as Python writes it, abbreviated if it is long or deeply nested."""
     short = reprlib.Repr()
     short.maxstring = short.maxother = 80
     try:
         return short.repr(value)
-    except ValueError:  # Python writes no integer of more than 4300 digits
+    except ValueError:  # Python converts no integer of more than 4300 digits
         return "a very long number"
 
 
-def did_you_mean(where: str) -> str:
-    """A hint at a key like it in this section, or at the one section that has the key."""
+def suggestion(where: str) -> str:
+    """The present name of an unknown parameter, or the most similar name, if there is one."""
+    if where in RENAMED:
+        return f"{where} is now called {RENAMED[where]}"
     sections = {name: [key for key, _ in section] for name, section in Params()}
     section, _, key = where.rpartition(".")
     near = difflib.get_close_matches(key, sections.get(section, sections), 1)
     names = [f"{section}.{name}" if section else name for name in near]
     names = names or [f"{name}.{key}" for name, keys in sections.items() if key in keys]
-    return f"; did you mean {names[0]}?" if len(names) == 1 else ""
+    hint = f"; did you mean {names[0]}?" if len(names) == 1 else ""
+    return f"{where} is not a parameter{hint}"
 
 
 def problems(error: ValidationError) -> str:
-    """Pydantic's findings in one line: `train.learning_rate is '1e-3' (text): …`."""
+    """Pydantic's findings in one line: `train.decay is 2 and should be less than or equal to 1`."""
     lines = []
     for item in error.errors():
-        where = ".".join(str(part) for part in item["loc"])
+        where, value = ".".join(str(part) for part in item["loc"]), item["input"]
         if item["type"] == "extra_forbidden":
-            lines.append(f"{where} is no known parameter{did_you_mean(where)}")
-        elif item["type"] == "missing":
-            lines.append(f"{where} is missing")
-        else:
-            value = item["input"]
-            text = f"{shown(value)} (text)" if isinstance(value, str) else shown(value)
-            hint = ""
-            if isinstance(value, str) and item["type"] in ("float_type", "int_type"):
-                hint = "; write numbers plainly, as 0.001"
-            message = item["msg"][max(item["msg"].find("should"), 0) :]
-            lines.append(f"{where} is {text} and {message}{hint}")
+            lines.append(suggestion(where))
+            continue
+        message = item["msg"][max(item["msg"].find("should"), 0) :]
+        if item["type"] == "string_pattern_mismatch":
+            message = f"should be a {IN_WORDS[item['ctx']['pattern']]}"
+        text = f"{shown(value)} (text)" if isinstance(value, str) else shown(value)
+        lines.append(f"{where} is {text} and {message}{advice(item['type'], value)}")
     return one_line("; ".join(lines))
 
 
-def duplicates(values: list[int]) -> list[int]:
-    """The values that stand more than once in a list."""
-    return sorted(value for value, count in Counter(values).items() if count > 1)
+def advice(kind: str, value: Any) -> str:
+    """What to write instead of a text, for mistakes that are often made."""
+    if not isinstance(value, str):
+        return ""
+    if kind == "literal_error" and value in RENAMED:
+        return f"; {value} is now called {RENAMED[value]}"
+    if kind in ("float_type", "int_type"):
+        try:
+            number = float(value)
+        except ValueError:
+            return ""
+        if 1e-9 < abs(number) < 1e9:
+            return f"; write it without quotes, as {Decimal(repr(number)).normalize():f}"
+    return ""
 
 
 def check(params: Any, where: str = "params.yaml") -> Params:
     """The parameters of all stages, validated.
 
     Raises:
-        ValueError: in one line, on an unknown key, a wrong type or a value out of range.
+        ValueError: in one line, for an unknown or missing key or for a value that is not allowed.
     """
     if not isinstance(params, dict):
         raise ValueError(f"{where} should hold sections with parameters, as data: {{name: mnist}}")
@@ -313,14 +335,15 @@ def check(params: Any, where: str = "params.yaml") -> Params:
         checked = Params.model_validate(params)
     except ValidationError as error:
         raise ValueError(f"{where}: {problems(error)}") from None
-    # A key left out would silently have its default; a file that says all is one to cite.
+    # A missing key would silently get its default, but params.yaml is to describe the whole run.
     given = {f"{name}.{key}" for name, section in params.items() for key in section}
     for name, section in checked:
         for key, _ in section:
             if f"{name}.{key}" not in given:
                 raise ValueError(f"{where}: {name}.{key} is missing")
     for name, values in checked.runs:
-        if repeated := duplicates(values):
+        counts: Counter[int] = Counter(values)
+        if repeated := [value for value, count in counts.items() if count > 1]:
             raise ValueError(f"{where}: runs.{name} holds {repeated[0]} more than once")
     if len(checked.data.sha256) not in (0, 4):
         raise ValueError(f"{where}: data.sha256 should hold four checksums or none")
@@ -328,12 +351,10 @@ def check(params: Any, where: str = "params.yaml") -> Params:
 
 
 def check_text(text: str, where: str = "params.yaml") -> None:
-    """See that a file is right as it stands and that Snakemake and DVC find the same values.
-
-    Snakemake reads YAML 1.1, DVC reads 1.2.
+    """Check the text of a parameter file, as Snakemake (YAML 1.1) and as DVC (YAML 1.2) read it.
 
     Raises:
-        ValueError: in one line, also for 0100, which is 64 in YAML 1.1.
+        ValueError: in one line, also where the two differ: 0100 is 64 in YAML 1.1.
     """
     import yaml
     from ruamel.yaml import YAML

@@ -1,6 +1,6 @@
-"""What a training ran on and was made from: read by people, compared with nothing.
+"""A record of the machine, versions and inputs of a training, for people to read.
 
-It differs from machine to machine, so it is no result: no engine tracks it.
+It differs between machines, so it is not a result and no workflow engine tracks it.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ def processor() -> str:
 
 
 def commit(folder: Path) -> str:
-    """The commit of the code in a folder, with `+` if src/ has changed since; else `unknown`."""
+    """The commit of the code in a folder, with `+` if src/ has changed; `unknown` without git."""
 
     def git(*words: str) -> str:
         return subprocess.run(

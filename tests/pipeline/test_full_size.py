@@ -1,0 +1,64 @@
+"""At full size, too, the published results come out again to the byte, whatever else differs.
+
+Twenty minutes, on the kind of CPU that made them: make full-test.
+"""
+
+import random
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import graph
+from graph import ROOT, clone, run
+from processes import kill_at_random, position, start
+
+pytestmark = pytest.mark.full
+
+SETTINGS = {
+    "one core": ("1", {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "LC_ALL": "C"}),
+    "four cores": ("4", {"MKL_NUM_THREADS": "2", "TZ": "Asia/Kathmandu", "MPLBACKEND": "pdf"}),
+}
+
+STEPS = 196
+"""An epoch."""
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh clone of the last commit, and time for it."""
+    monkeypatch.setattr(graph, "TIMEOUT", 3600)
+    return clone(ROOT, tmp_path / "tree")
+
+
+def assert_published(tree: Path) -> None:
+    """Figures, tables and metrics are the committed ones; dvc.lock holds the models' hashes."""
+    run("snakemake --cores 1 register", tree)
+    assert run("git status --porcelain", tree) == ""
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_snakemake_with_other_settings(setting: str, tree: Path) -> None:
+    cores, environment = SETTINGS[setting]
+    run(f"snakemake --cores {cores}", tree, **environment)
+    assert_published(tree)
+
+
+def test_dvc(tree: Path) -> None:
+    run("dvc repro", tree)
+    assert run("git status --porcelain", tree) == ""
+
+
+def test_a_training_killed_at_20_moments(tree: Path) -> None:
+    run("snakemake --cores 1 data/split/train.safetensors", tree)
+    command = graph.dvc_graph(tree).jobs["train@20-0"].command
+
+    def begin(_: random.Random) -> subprocess.Popen[bytes]:
+        return start([*command, "--checkpoint_seconds", "1"], tree, tree.parent / "said")
+
+    def reached() -> int:
+        return position(tree / "checkpoints", STEPS)
+
+    assert kill_at_random(20, 3, 40 * STEPS, begin, reached)[-1] > 0
+    run("snakemake --cores 2", tree)
+    assert_published(tree)

@@ -1,0 +1,290 @@
+"""Parameters: what params.yaml may hold, and the errors that are reported for anything else."""
+
+import math
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aevb import likelihoods
+from aevb.plumbing import cli, params
+from aevb.plumbing.params import Params, Section, flags
+from graph import ROOT
+from stages import error_line, run_script
+
+SECTIONS: dict[str, type[Section]] = {name: type(section) for name, section in Params()}
+FIELDS = [
+    (name, key, schema)
+    for name, section in SECTIONS.items()
+    for key, schema in section.model_json_schema()["properties"].items()
+]
+EACH_FIELD = pytest.mark.parametrize(
+    ("section", "key", "schema"), FIELDS, ids=[f"{section}.{key}" for section, key, _ in FIELDS]
+)
+EACH_SECTION = pytest.mark.parametrize("section", SECTIONS)
+SETTINGS = settings(max_examples=50, deadline=None, derandomize=True, database=None)
+
+
+def check(content: Any) -> Params:
+    """`params.check` of the defaults with other values."""
+    if isinstance(content, dict):
+        whole: dict[str, Any] = Params().model_dump()
+        for name, section in content.items():
+            both = isinstance(section, dict) and name in whole
+            whole[name] = {**whole[name], **section} if both else section
+        content = whole
+    return params.check(content)
+
+
+def complaint(content: Any) -> str:
+    """The error for parameters that are not allowed, which is one line."""
+    with pytest.raises(ValueError, match=r"^params\.yaml") as caught:
+        check(content)
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value)
+
+
+# Generated files.
+
+
+@pytest.mark.parametrize(
+    ("word", "path"),
+    [
+        ("schema", "workflow/schemas/params.schema.json"),
+        ("markdown", "docs/parameters.md"),
+        ("dvc", "dvc.yaml"),
+    ],
+)
+def test_generated_files_are_up_to_date(word, path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    outcome = run_script("params", word)
+    assert outcome == (0, (ROOT / path).read_text(encoding="utf-8"), ""), "run: make generated"
+
+
+def test_the_generated_parameters_are_the_defaults_with_comments():
+    text = run_script("params", "yaml").out
+    assert check(yaml.safe_load(text)) == Params()
+    for _, key, schema in FIELDS:
+        assert re.search(rf"^  {key}: .*# .*{re.escape(schema['description'])}$", text, re.M)
+    assert max(map(len, text.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "`learning_rate` | 0 < number ≤ 1 | `0.005`",
+        "`latent_dims` | list of 1 ≤ integer ≤ 10000 | `[3, 20]`",
+        "`mirror` | path or URL without spaces and quotes | `none`",
+    ],
+)
+def test_the_table_of_parameters_gives_values_and_defaults(row):
+    assert f"\n| {row} |" in run_script("params", "markdown").out
+
+
+def test_likelihoods_are_those_of_the_library():
+    assert params.likelihood_names() == tuple(likelihoods.LIKELIHOODS)
+
+
+# Values.
+
+
+def limits(schema: dict[str, Any]) -> Iterator[tuple[float, bool]]:
+    """Numbers at the ends of a range and beyond, and whether they are in it."""
+    step = 1 if schema["type"] == "integer" else 1e-9
+    for key, outward in (("minimum", -step), ("maximum", step)):
+        if key in schema:
+            yield from ((schema[key], True), (schema[key] + outward, False))
+        exclusive = f"exclusive{key.capitalize()}"
+        if exclusive in schema:
+            yield from ((schema[exclusive], False), (schema[exclusive] - outward, True))
+
+
+def wrong(schema: dict[str, Any]) -> Iterator[Any]:
+    """Values that a parameter must not have."""
+    yield from (None, True, {}, [[]], b"x", complex(1))
+    match schema:
+        case {"type": "array", "items": items}:
+            yield from ("1", 1, *([value] for value in wrong(items)))
+        case {"enum": _}:
+            yield from ("unheard", "", 1, [])
+        case {"type": "string"}:
+            yield from (1, [], "", " ", "a b", "a;b", "$(a)", "`a`", "a\nb", "a\n", "'", "a&b")
+        case {"type": kind}:
+            yield from ("1", "1e-3", "text", [1], math.nan, math.inf, -math.inf)
+            yield from (1.0, 1.5) if kind == "integer" else ()
+            yield from (value for value, inside in limits(schema) if not inside)
+
+
+@EACH_FIELD
+def test_values_that_are_not_allowed_are_named(section, key, schema):
+    for value in wrong(schema):
+        message = complaint({section: {key: value}})
+        assert f"{section}.{key}" in message, value
+        assert "^" not in message  # no regular expression
+
+
+@EACH_FIELD
+def test_ranges_include_or_exclude_their_ends(section, key, schema):
+    items = schema.get("items", schema)
+    if items["type"] in ("integer", "number"):
+        assert "minimum" in items or "exclusiveMinimum" in items
+        for value, inside in limits(items):
+            content = {section: {key: [value] if items is not schema else value}}
+            (check if inside else complaint)(content)
+
+
+@EACH_SECTION
+def test_unknown_names_are_reported(section):
+    assert f"{section}.unheard is not a parameter" in complaint({section: {"unheard": 1}})
+    assert f"{section}s is not a parameter" in complaint({f"{section}s": {}})
+    assert f"{section} is " in complaint({section: 3})
+    for name in SECTIONS[section].model_fields:
+        assert f"did you mean {section}.{name}?" in complaint({section: {f"{name}_": 1}})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"train": {"treatment": "fixed"}}, "train.treatment is now called train.binarisation"),
+        ({"train": {"binarisation": "fixed"}}, "fixed is now called static"),
+        ({"train": {"binarisation": "gray"}}, "gray is now called none"),
+        ({"ladder": {}}, "ladder is now called iwae"),
+        ({"estimators": {}}, "estimators is now called gradient_variance"),
+        ({"fidelity": {}}, "fidelity is now called sample_quality"),
+        ({"train": {"hidden": 500}}, "did you mean model.hidden?"),
+        ({"train": {"learning_rate": "1e-3"}}, "write it without quotes, as 0.001"),
+        ({"train": {"batch_size": "500"}}, "write it without quotes, as 500"),
+        ({"runs": {"latent_dims": [3, 20, 3]}}, "runs.latent_dims holds 3 more than once"),
+        ({"data": {"sha256": ["0" * 64] * 3}}, "data.sha256 should hold four checksums or none"),
+        ({"data": {"sha256": ["0"] * 4}}, "should be a SHA-256 checksum"),
+        ({"train": {"x": 1}, "model": {"hidden": 0}}, "model.hidden is 0 and should be"),
+        ({"runs": {"seeds": []}}, "runs.seeds is []"),
+        *((content, "should hold sections") for content in (None, [], "text", 3)),
+    ],
+)
+def test_messages(content, message):
+    assert message in complaint(content)
+
+
+def test_missing_names_are_reported():
+    whole = Params().model_dump()
+    del whole["model"]["hidden"]
+    with pytest.raises(ValueError, match=r"^params.yaml: model.hidden is missing$"):
+        params.check(whole)
+    del whole["data"]
+    with pytest.raises(ValueError, match=r"^params.yaml: data.name is missing$"):
+        params.check(whole)
+
+
+@pytest.mark.parametrize("key", ["a\rb", "a\u2028b", "\x1b[2J", "\ud800", True, ("a", "b")])
+def test_messages_are_printable_for_any_name(key):
+    assert complaint({"data": {key: 1}}).isprintable()
+
+
+@pytest.mark.parametrize("value", ["[" * 100 + "]" * 100, "0x" + "f" * 5000, "a b" * 9999])
+def test_messages_are_short_for_any_value(value):
+    assert len(complaint({"data": {"mirror": yaml.safe_load(value)}})) < 300
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "- 1", "text", "data:", "data: 3", "yes: {a: 1}", "data: {yes: 1}", "data: {"),
+        *("!!bool x", "!!timestamp x", "data: {name: ._}", "data: 2020-13-45", "data: 1\n---\n"),
+        *("[" * 2000, f"data: {'9' * 5000}", "? [a]\n: b", "data: &a {name: *a}", "!!set {data}"),
+        *("!!python/object/apply:os.getcwd []", "a\u2028b: 1", "__use_yte__: true", "data: \0"),
+    ],
+    ids=lambda text: repr(text[:20]),
+)
+def test_text_without_parameters_is_reported_in_one_line(text):
+    with pytest.raises(ValueError, match=r"^params\.yaml") as caught:
+        params.check_text(text)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("spelling", "ours", "theirs"), [("0100", "64", "100"), ("1:30", "90", "'1:30'")]
+)
+def test_values_that_the_engines_read_differently_are_named(spelling, ours, theirs):
+    text = run_script("params", "yaml").out.replace("hidden: 500", f"hidden: {spelling}")
+    with pytest.raises(ValueError, match=f"hidden is {ours} to Snakemake and {theirs} to DVC"):
+        params.check_text(text)
+
+
+# Flags.
+
+
+def one(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
+    """Any value that a schema allows."""
+    match schema:
+        case {"enum": choices}:
+            return st.sampled_from(choices)
+        case {"type": "array", "items": items}:
+            return st.lists(one(items), min_size=schema.get("minItems", 0), max_size=5)
+        case {"type": "string", "pattern": pattern}:
+            return st.from_regex(re.compile(pattern, re.ASCII), fullmatch=True)
+        case {"type": "integer"}:
+            largest = schema.get("maximum", schema.get("exclusiveMaximum", 10**6) - 1)
+            return st.integers(schema["minimum"], largest)
+    return st.floats(
+        schema.get("minimum", schema.get("exclusiveMinimum")),
+        schema.get("maximum"),
+        exclude_min="exclusiveMinimum" in schema,
+    )
+
+
+@EACH_SECTION
+@given(data=st.data())
+@SETTINGS
+def test_flags_pass_every_valid_section_to_its_stage(section, data):
+    definition = SECTIONS[section]
+    schemas = {key: one(schema) for name, key, schema in FIELDS if name == section}
+    values = data.draw(st.fixed_dictionaries(schemas))
+    parser = cli.parser("A stage.", definition)
+    assert cli.settings(definition, parser.parse_args([])) == definition()
+    read = cli.settings(definition, parser.parse_args(shlex.split(flags(values))))
+    assert read.model_dump() == values
+
+
+def test_a_shell_sees_no_metacharacters():
+    nasty = ["; touch x", "$(touch x)", "`touch x`", "a b", "*", "~", "'", '"', "\\", "a\nb", "#"]
+    nasty += ["", "&& touch x", "| cat", "> x", "{a,b}", "!x", "$HOME", "é"]
+    command = f"printf '%s\\0' {flags({'a': nasty, 'b': nasty[0], 'empty': []})}"
+    result = subprocess.run(["sh", "-c", command], capture_output=True, check=True)
+    assert result.stdout.decode().split("\0")[:-1] == ["--a", *nasty, "--b", nasty[0]]
+
+
+# The script.
+
+
+def test_the_script_checks_a_file(tmp_path):
+    assert run_script("params", "check", ROOT / "params.yaml") == (0, "", "")
+    path = tmp_path / "params.yaml"
+    for content, words in (("train: {patience: 0}", "train.patience"), (None, "No such file")):
+        path.unlink(missing_ok=True)
+        if content is not None:
+            path.write_text(content)
+        line = error_line(run_script("params", "check", path))
+        assert line.startswith("params: error: ")
+        assert words in line
+    assert "'unheard'" in error_line(run_script("params", "unheard"), 2)
+
+
+def test_the_definition_is_light():
+    """Each process of Snakemake imports it."""
+    program = """
+import sys
+for name in ("torch", "numpy", "tqdm", "safetensors"):
+    sys.modules[name] = None
+from aevb.plumbing import dependencies, params, studies
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)

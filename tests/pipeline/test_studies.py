@@ -1,0 +1,53 @@
+"""Studies replace values of params.yaml, variant by variant, and mistakes in them are reported."""
+
+import pytest
+
+from aevb.plumbing.params import Params
+from aevb.plumbing.studies import read_studies, read_study
+from graph import ROOT, read_values
+
+BASE = Params().model_dump()
+
+
+def test_values_are_replaced_in_the_order_of_the_file(tmp_path):
+    path = tmp_path / "some.yaml"
+    path.write_text("""
+    params: {runs: {latent_dims: [2]}, train: {decay: 0, max_epochs: 7}}
+    variants: {b: {train: {max_epochs: 9}}, a-1: {}}
+    """)
+    study = read_study(path, BASE)
+    assert [*study] == ["b", "a-1"]
+    for name, epochs in (("b", 9), ("a-1", 7)):
+        train = {**BASE["train"], "decay": 0, "max_epochs": epochs}
+        runs = {"latent_dims": [2], "seeds": BASE["runs"]["seeds"]}
+        assert study[name] == {**BASE, "train": train, "runs": runs}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("params: {", "cannot be read as YAML"),
+        ("[1]", "should hold `params` and `variants`"),
+        ("variants: {a: {}}", "should hold `params` and `variants`"),
+        ("params: {}\nvariants: {}", "variants should hold"),
+        ("params: {}\nvariants: {../a: {}}", "variant '../a' should be named"),
+        ("params: {}\nvariants: {1: {}}", "variant 1 should be named"),
+        ("params: {}\nvariants: {a: {train: 1}}", "variants.a should hold sections"),
+        ("params: {}\nvariants: {a: {trian: {}}}", "trian is not a parameter; did you mean train?"),
+        ("params: {}\nvariants: {a: {ladder: {}}}", "variants.a: ladder is now called iwae"),
+        ("params: {}\nvariants: {a: {train: {decay: 2}}}", "variants.a: train.decay is 2"),
+        ("params: {}\nvariants: {a: {runs: {seeds: [1]}}}", "variants.a: runs are the same"),
+        ("params: {split: {seed: 1}}\nvariants: {a: {}}", "split is the same for all studies"),
+    ],
+)
+def test_mistakes_are_reported_in_one_line(tmp_path, text, message):
+    path = tmp_path / "some.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"^[^\n]+$") as error:
+        read_study(path, BASE)
+    assert str(path) in str(error.value)
+    assert message in str(error.value)
+
+
+def test_the_studies_of_the_project_are_valid():
+    assert read_studies(ROOT / "studies", read_values(ROOT))

@@ -1,0 +1,201 @@
+"""The stages, run in this process: their inputs and outputs, small settings, what they print.
+
+Importing torch takes seconds, so tests run a stage's script here and capture its output.
+"""
+
+import logging
+import os
+import runpy
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
+
+import torch
+
+from aevb.plumbing import params
+from graph import ROOT
+
+SETS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage and small settings for it.
+
+    Attributes:
+        sections: its sections of params.yaml.
+        inputs, outputs: its required flags and the path of each file within a workspace.
+        settings: further flags, with which it takes no longer than its imports.
+    """
+
+    sections: tuple[type[params.Section], ...]
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    settings: str = ""
+
+
+TEST = {"test": "split/test"}
+MODEL = {"model": "model"}
+STAGES = {
+    "split": Stage(
+        (params.Split,),
+        {"raw": "raw"},
+        {name: f"split/{name}" for name in SETS},
+        "--validation_size 100",
+    ),
+    "train": Stage(
+        (params.Model, params.Train),
+        {"train": "split/train", "validation": "split/validation"},
+        {**MODEL, "history": "history/k2-seed0.csv"},
+        "--latent_dim 2 --hidden 4 --max_epochs 1 --device cpu",
+    ),
+    "evaluate": Stage(
+        (params.Evaluate,),
+        {**TEST, **MODEL},
+        {"metrics": "metrics/k2-seed0.json", "evaluation": "evaluation/k2-seed0.safetensors"},
+        "--iwae_k 2",
+    ),
+    "sample": Stage(
+        (params.Sample,),
+        MODEL,
+        {
+            "means": "samples/k2-seed0-means.png",
+            "draws": "samples/k2-seed0-draws.png",
+            "samples": "samples/k2-seed0.safetensors",
+        },
+        "--rows 1 --columns 2",
+    ),
+    "reconstruct": Stage(
+        (params.Reconstruct,),
+        {**TEST, **MODEL},
+        {
+            "figure": "reconstructions/k2-seed0.png",
+            "reconstructions": "reconstructions/k2-seed0.safetensors",
+        },
+        "--images 2",
+    ),
+    "compare": Stage(
+        (params.Runs,),
+        {"results": ""},
+        {"output": "comparison"},
+        "--latent_dims 2 --seeds 0",
+    ),
+    "latents": Stage(
+        (params.Latents,),
+        {"train": "split/train", **TEST, **MODEL},
+        {"metrics": "latents/metrics", "latents": "latents/latents"},
+        "--samples 1",
+    ),
+    "traverse": Stage(
+        (params.Traverse,),
+        {**TEST, **MODEL},
+        {
+            name: f"traverse/{name}"
+            for name in ("manifold", "traversals", "interpolations", "images")
+        },
+        "--grid 2 --dimensions 1 --steps 2 --pairs 1",
+    ),
+    "classify": Stage(
+        (params.Classifier,),
+        {"train": "split/train", **TEST},
+        {"classifier": "classifier", "accuracy": "accuracy"},
+        "--epochs 1",
+    ),
+    "fidelity": Stage(
+        (params.SampleQuality,),
+        {"train": "split/train", **TEST, **MODEL, "classifier": "classifier"},
+        {name: f"fidelity/{name}" for name in ("metrics", "fidelity", "figure")},
+        "--images 60",
+    ),
+    "ladder": Stage(
+        (params.Iwae,),
+        {**TEST, **MODEL},
+        {name: f"ladder/{name}" for name in ("metrics", "bounds")},
+        "--images 2 --samples 2",
+    ),
+    "ais": Stage(
+        (params.Ais,),
+        {**TEST, **MODEL},
+        {name: f"ais/{name}" for name in ("metrics", "estimates")},
+        "--images 2 --chains 1 --temperatures 2 --leapfrog 1 --iwae_k 1",
+    ),
+    "estimators": Stage(
+        (params.GradientVariance,),
+        {**TEST, **MODEL},
+        {name: f"estimators/{name}" for name in ("metrics", "gradients")},
+        "--images 2 --samples 2",
+    ),
+    "card": Stage((), {**MODEL, "metrics": "metrics/k2-seed0.json"}, {"card": "card"}),
+}
+"""All stages but `download`, in an order in which each finds its inputs."""
+
+
+class Outcome(NamedTuple):
+    """The exit code of a command and what it printed."""
+
+    code: object
+    out: str
+    error: str
+
+
+def captured(act: Callable[[], object], *words: object) -> Outcome:
+    """Call a function with these words as its command line and capture its output.
+
+    Logging, environment and threads of this process are restored afterwards.
+    """
+    logger, environment = logging.getLogger("aevb"), dict(os.environ)
+    handlers, threads = list(logger.handlers), torch.get_num_threads()
+    out, error = StringIO(), StringIO()
+    code: object = 0
+    try:
+        with (
+            mock.patch.object(sys, "argv", [str(word) for word in words]),
+            redirect_stdout(out),
+            redirect_stderr(error),
+        ):
+            act()
+    except SystemExit as stop:
+        code = stop.code or 0
+    finally:
+        logger.handlers[:] = handlers
+        os.environ.clear()
+        os.environ.update(environment)
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(False)
+    return Outcome(code, out.getvalue(), error.getvalue())
+
+
+def run_script(name: str, *words: object) -> Outcome:
+    """Run a script of src/ in this process; a name may have a second word, its subcommand."""
+    script, *subcommand = name.split()
+    path = str(ROOT / "src" / f"{script}.py")
+    return captured(lambda: runpy.run_path(path, run_name="__main__"), path, *subcommand, *words)
+
+
+def stage_words(stage: str, inputs: Path, outputs: Path) -> list[str]:
+    """The command line of a stage that reads from one workspace and writes into another."""
+    words = STAGES[stage].settings.split()
+    for folder, files in ((inputs, STAGES[stage].inputs), (outputs, STAGES[stage].outputs)):
+        for flag, path in files.items():
+            words += [f"--{flag}", str(folder / path)]
+    return words if stage != "train" else [*words, "--checkpoints", str(outputs / "checkpoints")]
+
+
+def run_stage(stage: str, inputs: Path, outputs: Path, *more: object) -> Outcome:
+    """Run a stage in this process."""
+    return run_script(stage, *stage_words(stage, inputs, outputs), *more)
+
+
+def error_line(outcome: Outcome, code: int = 1) -> str:
+    """The one line that reports an error, which is the last line of the output."""
+    lines = outcome.error.splitlines()
+    assert outcome.code == code, outcome.error
+    assert outcome.out == ""
+    assert "Traceback" not in outcome.error
+    assert [line for line in lines if "error" in line.lower()] == lines[-1:]
+    return lines[-1]
