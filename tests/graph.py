@@ -1,6 +1,5 @@
-"""The graph as each engine declares it, in a form that can be compared; how to run an engine."""
+"""The jobs that each engine declares, in a form that can be compared, and how to run an engine."""
 
-import ast
 import os
 import shlex
 import shutil
@@ -9,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -23,7 +21,7 @@ from aevb.plumbing import params  # also keeps Snakemake from importing it out o
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT = 600
-"""Seconds for one command; the longest, a page of the docs, takes two minutes or three."""
+"""Seconds for one command; the longest, a page of the docs, takes about three minutes."""
 
 Values = dict[str, dict[str, Any]]
 
@@ -35,7 +33,7 @@ class Job:
     Attributes:
         command: the words of its command line.
         inputs, outputs: its files, relative to the repository.
-        noticed: what the engine keeps to notice that a job has become another one.
+        noticed: what the engine compares to find out that a job has changed.
     """
 
     command: tuple[str, ...]
@@ -49,8 +47,8 @@ class Graph:
     """All jobs by name: `split`, `train@3-0`.
 
     Attributes:
-        targets: the files whose absence the engine notices.
-        sections: the sections of params.yaml that each job declares, where the engine has that.
+        targets: the files that the engine makes again if they are missing.
+        sections: the sections of params.yaml that each job declares; only DVC has them.
     """
 
     jobs: dict[str, Job]
@@ -59,10 +57,10 @@ class Graph:
 
 
 def run(command: str, cwd: Path, code: int = 0, **environment: str) -> str:
-    """Run a command with this Python's environment first on PATH, see that its exit code is right.
+    """Run a command with this Python first on PATH and check its exit code.
 
     Returns:
-        What it says, stdout and stderr in their order.
+        Its output, stdout and stderr together.
     """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     foreign = ("SNAKEMAKE_", "DVC_", "AEVB_", "GIT_", "OMP_", "MKL_")
@@ -73,7 +71,7 @@ def run(command: str, cwd: Path, code: int = 0, **environment: str) -> str:
     )  # fmt: skip
     try:
         output, _ = process.communicate(timeout=TIMEOUT)
-    except BaseException:  # the engines' jobs have to go too
+    except BaseException:  # also kill the jobs of the engine
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         raise
@@ -81,13 +79,8 @@ def run(command: str, cwd: Path, code: int = 0, **environment: str) -> str:
     return output
 
 
-def stage(job: str) -> str:
-    """The stage that a job belongs to: `train@3-0` is a job of `train`."""
-    return job.partition("@")[0]
-
-
 def copy_tree(tree: Path) -> Path:
-    """All that the engines read when they declare their jobs, to be altered except data and src."""
+    """A copy of all that the engines read to declare their jobs; data, docs and src are links."""
     (tree / "data").mkdir(parents=True)
     for name in ("data/mnist", "docs", "src"):
         (tree / name).symlink_to(ROOT / name)
@@ -105,21 +98,21 @@ def read_values(tree: Path) -> Values:
 
 
 def write_values(tree: Path, values: Values) -> None:
-    """Write params.yaml, with sections and keys in the given order."""
+    """Check parameters and write them to params.yaml."""
     params.check(values)
     text = yaml.safe_dump(values, sort_keys=False)
     (tree / "params.yaml").write_text(text, encoding="utf-8")
 
 
 def changed(values: Values, section: str, **entries: Any) -> Values:
-    """The parameters with other entries in one section."""
+    """The parameters with other values in one section."""
     return {**values, section: {**values[section], **entries}}
 
 
 def snakemake_graph(tree: Path, *targets: str) -> Graph:
-    """The jobs that `snakemake` would run, for these files say, in a tree without results."""
+    """The jobs that `snakemake TARGETS` would run in a tree without results."""
     quiet = OutputSettings(quiet={Quietness.ALL})
-    # The workflow alters PATH and sys.path, the engine the working directory.
+    # The workflow changes PATH and sys.path.
     with (
         patch.dict(os.environ),
         patch.object(sys, "path", list(sys.path)),
@@ -143,7 +136,7 @@ def snakemake_graph(tree: Path, *targets: str) -> Graph:
                 noticed=str([workflow.persistence._params(job), job.rule.shellcmd]),
             )
             for job in found
-            if job.shellcmd  # the others only name what to make
+            if job.shellcmd  # other rules have only inputs, as `all`
         }
     return Graph(jobs, frozenset(map(str, targets)))
 
@@ -169,100 +162,58 @@ def dvc_graph(tree: Path) -> Graph:
 
 
 def expand(tree: Path, path: str, made: set[str]) -> Iterator[str]:
-    """The files that a dependency of DVC stands for: itself, or what comes to lie in the folder."""
+    """The files that a dependency of DVC stands for: itself, or the files in a folder."""
     inside = {file for file in made if file.startswith(f"{path}/")}
     if (tree / path).is_dir():
         inside |= {f"{path}/{file.name}" for file in (tree / path).iterdir()}
     yield from inside or {path}
 
 
-@cache
-def code_of(stage: str, tree: Path = ROOT) -> set[str]:
-    """The files whose code decides a stage's bytes: the script and, transitively, its imports."""
-    seen: set[str] = set()
-    waiting = [f"src/{stage}.py"]
-    while waiting:
-        file = waiting.pop()
-        seen.add(file)
-        for module in imports((tree / file).read_text(encoding="utf-8")):
-            found = f"src/{module.replace('.', '/')}.py"
-            if (tree / found).exists() and found not in seen:
-                waiting.append(found)
-    return {file for file in seen if "plumbing" not in file}
-
-
-def imports(code: str) -> Iterator[str]:
-    """All names that code imports, wherever it does, modules and what may be modules."""
-    for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.Import):
-            yield from (name.name for name in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{name.name}" for name in node.names)
-
-
 def differences(snakemake: Graph, dvc: Graph) -> list[str]:
-    """What one engine declares and the other does not, a line each."""
+    """What only one of the engines declares, one line each."""
     lines = []
     for name in sorted(snakemake.jobs.keys() ^ dvc.jobs.keys()):
         lines.append(f"{name}: only {'Snakemake' if name in snakemake.jobs else 'DVC'} has it")
     for name in sorted(snakemake.jobs.keys() & dvc.jobs.keys()):
         ours, theirs = snakemake.jobs[name], dvc.jobs[name]
-        if ours.command != theirs.command:
-            lines.append(
-                f"{name}: Snakemake runs {shlex.join(ours.command)}, "
-                f"DVC runs {shlex.join(theirs.command)}"
-            )
-        for kind in ("inputs", "outputs"):
-            mine, other = getattr(ours, kind), getattr(theirs, kind)
-            for engine, files in (("Snakemake", mine - other), ("DVC", other - mine)):
-                lines += [f"{name}: {kind} hold {file} only in {engine}" for file in sorted(files)]
+        for part in ("command", "inputs", "outputs"):
+            mine, other = getattr(ours, part), getattr(theirs, part)
+            if mine != other:
+                only = sorted({*mine} ^ {*other}) or "the order"
+                lines.append(f"{name}: {part} of Snakemake and DVC differ in {only}")
     return lines
 
 
-def undeclared(section: str, before: Graph, after: Graph) -> list[str]:
-    """Jobs of DVC that declare a section without having its flags, or the other way round.
+def undeclared(before: Graph, after: Graph, section: str) -> list[str]:
+    """Jobs of DVC that declare a section but lack its flags, or the other way round.
 
-    The two graphs differ in one value of that section.
+    The two graphs differ in a value of that section.
     """
-    lines = []
-    for name in sorted(before.jobs.keys() & after.jobs.keys()):
-        has = before.jobs[name].command != after.jobs[name].command
-        if has != (section in before.sections[name]):
-            lines.append(
-                f"{name}: {'has' if has else 'lacks'} a flag of {section} and "
-                f"declares {', '.join(sorted(before.sections[name])) or 'nothing'}"
-            )
-    return lines
-
-
-def wrong_code(graph: Graph) -> list[str]:
-    """Library files that a job depends on, or should depend on, against its imports."""
-    lines = []
-    for name, job in sorted(graph.jobs.items()):
-        declared = {file for file in job.inputs if file.startswith("src/")}
-        needed = code_of(stage(name))
-        lines += [f"{name}: {file} is imported, not declared" for file in sorted(needed - declared)]
-        lines += [f"{name}: {file} is declared, not imported" for file in sorted(declared - needed)]
-    return lines
+    return [
+        f"{name}: declares {before.sections[name]}, which is wrong for {section}"
+        for name in sorted(before.jobs.keys() & after.jobs.keys())
+        if (before.jobs[name].command != after.jobs[name].command)
+        != (section in before.sections[name])
+    ]
 
 
 def unwatched(graph: Graph) -> list[str]:
-    """Outputs whose absence the engine would not notice."""
+    """Outputs that the engine would not make again if they were missing."""
     outputs = {file for job in graph.jobs.values() for file in job.outputs}
     return sorted(outputs - graph.targets)
 
 
-def rerun(before: Graph, after: Graph) -> set[str]:
-    """The jobs that have to run when the parameters have changed: new or other ones, all below."""
-    run = {
+def rerun(before: Graph, after: Graph, by: str = "noticed") -> set[str]:
+    """The jobs that are new or differ in an attribute, and all jobs that depend on them."""
+    jobs = after.jobs
+    found = {
         name
-        for name, job in after.jobs.items()
-        if name not in before.jobs or job.noticed != before.jobs[name].noticed
+        for name, job in jobs.items()
+        if name not in before.jobs or getattr(job, by) != getattr(before.jobs[name], by)
     }
     while True:
-        stale = {file for name in run for file in after.jobs[name].outputs}
-        below = {name for name, job in after.jobs.items() if job.inputs & stale}
-        if below <= run:
-            return run
-        run |= below
+        outputs = {file for name in found for file in jobs[name].outputs}
+        more = {name for name, job in jobs.items() if job.inputs & outputs}
+        if more <= found:
+            return found
+        found |= more

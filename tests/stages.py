@@ -12,11 +12,12 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
 
+from aevb.files import read_tensors, write_tensors
 from aevb.plumbing import params
 from graph import ROOT
 
@@ -199,3 +200,14 @@ def error_line(outcome: Outcome, code: int = 1) -> str:
     assert "Traceback" not in outcome.error
     assert [line for line in lines if "error" in line.lower()] == lines[-1:]
     return lines[-1]
+
+
+def edit_tensors(path: Path, kind: str, **entries: Any) -> None:
+    """Write a file of tensors again with other arrays or metadata; None leaves one out."""
+    arrays, metadata = read_tensors(path, kind)
+    for name, value in entries.items():
+        place: dict[str, Any] = metadata if name in metadata else arrays
+        place.pop(name, None)
+        if value is not None:
+            place[name] = value
+    write_tensors(path, kind, arrays, metadata)

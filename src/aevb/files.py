@@ -119,7 +119,7 @@ def read_csv(path: Path) -> list[dict[str, float]]:
 
 
 def write_tensors(path: Path, kind: str, arrays: Arrays, metadata: Mapping[str, Any]) -> None:
-    """Write arrays with `about` (JSON values) as the one metadata key, `aevb`."""
+    """Write arrays, with `metadata` (JSON values) in the one metadata key `aevb`."""
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     described = {**metadata, "kind": kind, "format": FORMAT}
     text = json.dumps({**described, "sha256": _digest(contiguous, described)}, sort_keys=True)

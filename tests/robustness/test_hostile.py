@@ -242,12 +242,10 @@ def other(section: str, **entries: Any) -> str:
 
 HOSTILE = {
     "command": other("data", mirror="; touch canary"),
-    "substitution in a list": other("data", sha256=["`touch canary`"] * 4),
     "flag in a list": other("data", sha256=["--output=canary"] * 4),
     "two lines": other("data", mirror="x\ntouch canary"),
     "wildcard": other("data", mirror="{log}"),
     "key": other("train", **{"$(touch canary)": 1}),
-    "mapping": other("data", mirror={"; touch canary #": 1}),
     "section": yaml.safe_dump({**DEFAULTS, "data": "; touch canary #"}),
     "latent dimension": other("runs", latent_dims=["../3; touch canary"]),
     "octal number": as_yaml().replace("hidden: 500", "hidden: 0500"),

@@ -21,14 +21,14 @@ import pytest
 import torch
 
 from aevb.data import write_set
-from aevb.files import InputError, read_tensors, write_tensors
+from aevb.files import InputError, read_tensors
 from aevb.plumbing import dependencies
 from aevb.plumbing.checkpoints import Checkpoint, exclusive
 from aevb.plumbing.params import Model, Train
 from graph import ROOT, TIMEOUT, run
 from processes import kill_at_random, running, start, steps_resumed, steps_saved, wait_for
 from repository import MODEL, clone, commit, edit
-from stages import Outcome, error_line, run_script
+from stages import Outcome, edit_tensors, error_line, run_script
 
 EPOCH = 30
 """Steps in an epoch, which has 300 images."""
@@ -117,7 +117,7 @@ def stopped(set_files, tmp_path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("kills", "length"), [(4, MEDIUM), pytest.param(20, LONG, marks=pytest.mark.slow)]
+    ("kills", "length"), [(4, MEDIUM), pytest.param(12, LONG, marks=pytest.mark.slow)]
 )
 def test_a_killed_training_ends_with_the_same_bytes(
     set_files, undisturbed, tmp_path, kills, length
@@ -204,43 +204,27 @@ def refused(outcome: Outcome, path: Path) -> None:
     assert "Traceback" not in outcome.error
 
 
-def rewrite(path: Path, arrays: dict[str, Any] | None = None, **metadata: Any) -> None:
-    """Write a checkpoint again with other arrays or metadata; None leaves one out."""
-    old, described = read_tensors(path, "checkpoint")
-    merged = {**old, **(arrays or {})}, {**described, **metadata}
-    kept = ({key: value for key, value in x.items() if value is not None} for x in merged)
-    write_tensors(path, "checkpoint", *kept)
-
-
-def with_array(change: Callable[[np.ndarray], Any]) -> Callable[[Path], None]:
-    """Change the first array of a checkpoint."""
-
-    def act(path: Path) -> None:
-        name, array = min(read_tensors(path, "checkpoint")[0].items())
-        rewrite(path, {name: change(array)})
-
-    return act
-
-
-UNUSABLE: dict[str, Callable[[Path], Any]] = {
-    "torn": lambda path: os.truncate(path, int(0.6 * path.stat().st_size)),
-    "missing array": with_array(lambda _: None),
-    "additional array": lambda path: rewrite(path, {"more": np.zeros(3, np.float32)}),
-    "another shape": with_array(lambda array: array[:-1]),
-    "another type": with_array(lambda array: array.astype(np.float16)),
-    "missing step": lambda path: rewrite(path, step=None),
-    "additional state": lambda path: rewrite(path, more=1),
-    "text for a number": lambda path: rewrite(path, step="7"),
-    "no history": lambda path: rewrite(path, history=[]),
-    "step outside the epoch": lambda path: rewrite(path, step=31),
-    "another key": lambda path: rewrite(path, key="0" * 32),
+UNUSABLE: dict[str, dict[str, Any]] = {
+    "torn": {},
+    "missing array": {"rng": None},
+    "additional array": {"more": np.zeros(3, np.float32)},
+    "another shape": {"sums": np.zeros((3, 2), np.float32)},
+    "another type": {"sums": np.zeros((EPOCH, 2), np.float64)},
+    "missing step": {"step": None},
+    "text for a number": {"step": "7"},
+    "step outside the epoch": {"step": EPOCH + 1},
+    "no history": {"history": []},
+    "another key": {"key": "0" * 32},
 }
 
 
 @pytest.mark.parametrize("how", UNUSABLE)
 def test_an_unusable_checkpoint_is_refused(how, set_files, stopped, undisturbed):
     (path,) = (stopped / "checkpoints").iterdir()
-    UNUSABLE[how](path)
+    if how == "torn":
+        os.truncate(path, path.stat().st_size // 2)
+    else:
+        edit_tensors(path, "checkpoint", **UNUSABLE[how])
     refused(train(set_files, stopped, *SHORT), path)
     assert results(stopped) == undisturbed(*SHORT)
 
@@ -370,22 +354,17 @@ def test_every_parameter_is_in_the_key(set_files):
     assert base in precisions
 
 
-def test_what_changes_no_byte_is_not_in_the_key(set_files, tmp_path):
-    elsewhere = shutil.copytree(set_files, tmp_path / "elsewhere")
+def test_the_images_are_in_the_key_but_not_what_changes_no_byte(set_files, tmp_path):
+    sets = shutil.copytree(set_files, tmp_path / "sets")
     same = ("--checkpoint_seconds", "1", "--log", str(tmp_path / "log"))
-    assert key(elsewhere, *same) == key(set_files)
-
-
-@pytest.mark.parametrize("array", ["images", "labels"])
-@pytest.mark.parametrize("name", ["train", "validation"])
-def test_the_images_are_in_the_key(set_files, tmp_path, name, array):
-    changed = shutil.copytree(set_files, tmp_path / "sets")
-    arrays, metadata = read_tensors(changed / name, "split")
-    arrays[array] = arrays[array] ^ (np.arange(arrays[array].size) == 0).reshape(
-        arrays[array].shape
-    )
-    write_tensors(changed / name, "split", arrays, metadata)
-    assert key(changed) != key(set_files)
+    keys = {key(sets, *same), key(set_files)}
+    assert len(keys) == 1
+    for name in ("train", "validation"):
+        for array in ("images", "labels"):
+            arrays, _ = read_tensors(sets / name, "split")
+            edit_tensors(sets / name, "split", **{array: arrays[array][::-1]})
+            keys.add(key(sets))
+    assert len(keys) == 5
 
 
 def test_the_code_is_in_the_key(set_files, tmp_path, monkeypatch):
@@ -482,7 +461,7 @@ def test_a_killed_engine_ends_with_the_same_bytes(engine, tree, by_engine):
     def reached() -> int:
         return steps_saved(tree / "checkpoints", TREE_EPOCH)
 
-    held = kill_at_random(8, 2, 160 * TREE_EPOCH, begin, reached)
+    held = kill_at_random(6, 2, 160 * TREE_EPOCH, begin, reached)
     assert not (tree / MODEL).exists()
     if engine == "snakemake":
         run("snakemake --unlock", tree)
