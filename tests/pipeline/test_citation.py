@@ -1,6 +1,6 @@
-"""CITATION.cff says what the project's other files say.
+"""CITATION.cff agrees with the other files of the project.
 
-The fields and their types follow the Citation File Format 1.2.0, whose schema it was checked with.
+The required fields are those of the Citation File Format 1.2.0.
 """
 
 import tomllib
@@ -12,7 +12,7 @@ from conftest import ROOT
 CITATION = YAML(typ="safe", pure=True).load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
 
 
-def test_it_names_what_the_format_requires():
+def test_it_has_the_fields_that_the_format_requires():
     assert CITATION["cff-version"] == "1.2.0"
     for entry in ({"type": CITATION["type"], **CITATION}, *CITATION["references"]):
         assert all(entry[key] for key in ("type", "title", "authors"))
