@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,8 +110,9 @@ def changed(values: Values, section: str, **entries: Any) -> Values:
     return {**values, section: {**values[section], **entries}}
 
 
-def snakemake_graph(tree: Path, *targets: str) -> Graph:
-    """The jobs that `snakemake TARGETS` would run in a tree without results."""
+@contextmanager
+def snakemake_workflow(tree: Path, *targets: str) -> Iterator[Any]:
+    """Snakemake's workflow in a tree without results, with the jobs for some targets."""
     quiet = OutputSettings(quiet={Quietness.ALL})
     # The workflow changes PATH and sys.path.
     with (
@@ -126,8 +128,13 @@ def snakemake_graph(tree: Path, *targets: str) -> Graph:
             forceall=True, ignore_incomplete=True, lock_warn_only=True, nolock=True
         )
         workflow._build_dag()
+        yield workflow
+
+
+def snakemake_graph(tree: Path, *targets: str) -> Graph:
+    """The jobs that `snakemake TARGETS` would run in a tree without results."""
+    with snakemake_workflow(tree, *targets) as workflow:
         found = list(workflow.dag.jobs)
-        targets = {file for job in found if job.rule.name == "all" for file in job.input}
         jobs = {
             "@".join(filter(None, [job.rule.name, "-".join(filter(None, job.wildcards))])): Job(
                 command=tuple(shlex.split(job.shellcmd)),
@@ -138,7 +145,8 @@ def snakemake_graph(tree: Path, *targets: str) -> Graph:
             for job in found
             if job.shellcmd  # other rules have only inputs, as `all`
         }
-    return Graph(jobs, frozenset(map(str, targets)))
+    made = {str(file) for job in found if job.rule.name == "all" for file in job.input}
+    return Graph(jobs, frozenset(made))
 
 
 def dvc_graph(tree: Path) -> Graph:

@@ -1,11 +1,11 @@
-"""Every command that README.md and docs/*.md show is one that exists, with the options it names.
+"""The commands in README.md and docs/*.md exist, with the options they use, and can be run.
 
-Nothing is run, which takes minutes (test_walkthrough): Snakemake, DVC and the scripts only parse
-what is written, targets are looked up. So it is with what no test can run, too. A study that a page
-writes out (a yaml block that begins with `# studies/NAME.yaml`) is there as well.
+A fast test only parses the commands and looks their targets up, also those that no test can run. A
+slow one runs them, page by page, in a clone with small parameters: the sh blocks, the commands
+after `# or:` in them, and commands in `code` that are in no block. Both tests know the studies that
+a page shows, in a yaml block that begins with `# studies/NAME.yaml`.
 """
 
-import os
 import re
 import runpy
 import shlex
@@ -13,7 +13,9 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
+from importlib import import_module
 from io import StringIO
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -21,13 +23,12 @@ import pytest
 import yaml
 from dvc.cli import DvcParserError
 from dvc.cli.parser import get_main_parser
-from snakemake.api import DAGSettings, OutputSettings, ResourceSettings, SnakemakeApi
 from snakemake.cli import get_argument_parser
-from snakemake.settings.types import Quietness
 
 import graph
 from aevb.plumbing import params, studies
-from graph import ROOT
+from graph import ROOT, run
+from repository import clone, commit, copy, edit
 
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
@@ -42,8 +43,19 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
 
 
+STUDIES = {
+    name[1]: block
+    for page in PAGES.values()
+    for block in blocks(page, "yaml")
+    if (name := re.match(r"# (studies/[\w-]+\.yaml)\n", block))
+}
+
+
+# Parsed.
+
+
 def commands(page: str) -> list[list[str]]:
-    """The words of each command of a page that belongs to us, in sh blocks and in `code`."""
+    """The words of each command of ours on a page, in sh blocks and in `code`."""
     lines = [line for block in blocks(page, "sh") for line in block.replace("\\\n", "").split("\n")]
     lines += [line.partition("# or: ")[2] for line in lines]
     prose = re.sub(r"^```.*?^```$", "", page, flags=re.MULTILINE | re.DOTALL)
@@ -52,12 +64,12 @@ def commands(page: str) -> list[list[str]]:
 
 
 def of_a_line(line: str) -> Iterator[list[str]]:
-    """The commands of a line of shell: between ; && | ( ), and in quotes for another program."""
+    """The commands in a line of shell, also those in quotes."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
     try:
         tokens = [*lexer, ";"]
-    except ValueError:  # `code` that is no shell
+    except ValueError:  # `code` that is no shell command
         return
     words: list[str] = []
     for token in tokens:
@@ -73,8 +85,8 @@ def of_a_line(line: str) -> Iterator[list[str]]:
             words.append(token)
 
 
-def said(parse: Callable[[], object]) -> str:
-    """What a parser says against its words, or nothing; help is fine."""
+def complaint(parse: Callable[[], object]) -> str:
+    """The error message of a parser, or nothing; a request for help is not an error."""
     out = StringIO()
     with redirect_stdout(out), redirect_stderr(out):
         try:
@@ -87,43 +99,40 @@ def said(parse: Callable[[], object]) -> str:
 
 
 def wrong_make(words: list[str]) -> str:
-    """What is wrong with the arguments of make."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
-    variables = set(re.findall(r"\$\((\w+)\)", makefile))
-    unknown = [
-        word
-        for word in words
-        if word.partition("=")[0] not in variables and word not in {*targets, "-n"}
-    ]
+    known = {*re.findall(r"^([a-z-]+):", makefile, re.M), *re.findall(r"\$\((\w+)\)", makefile)}
+    unknown = [word for word in words if word.partition("=")[0] not in {*known, "-n"}]
     return f"make has no {unknown[0]}" if unknown else ""
 
 
-def wrong_script(words: list[str]) -> str:
-    """What is wrong with a script of ours and its arguments."""
+def wrong_python(words: list[str]) -> str:
     if words[0].startswith("-"):  # python -c, python -m
         return ""
-    script = ROOT / words[0]
-    if not script.exists():
-        return f"there is no {words[0]}"
-    with patch.object(sys, "argv", [words[0]]):
-        made = runpy.run_path(str(script), run_name="looked at")
+    script, *words = words
+    if not (ROOT / script).exists():
+        return f"there is no {script}"
+    if script == "src/research.py" and words and not words[0].startswith("-"):
+        stage, *words = words
+        if not (ROOT / f"src/aevb/research/{stage}.py").exists():
+            return f"research.py has no stage {stage}"
+        made = vars(import_module(f"aevb.research.{stage}"))
+    else:
+        with patch.object(sys, "argv", [script]):
+            made = runpy.run_path(str(ROOT / script), run_name="not_main")
     if "arguments" not in made:
         return ""
     parser: ArgumentParser = made["arguments"]()
     for action in parser._actions:
-        action.required = False  # a page may leave out what it told before
-    return said(lambda: parser.parse_args(words[1:]))
+        action.required = False  # a page may leave out what it has shown before
+    return complaint(lambda: parser.parse_args(words))
 
 
 def wrong_dvc(words: list[str]) -> str:
-    """What is wrong with the arguments of dvc, its targets or the parameters that it sets."""
     parsed: dict[str, Any] = {}
-    if text := said(lambda: parsed.update(vars(get_main_parser().parse_args(words)))):
+    if text := complaint(lambda: parsed.update(vars(get_main_parser().parse_args(words)))):
         return text
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    targets = parsed.get("targets") or [] if parsed.get("cmd") == "repro" else []
-    for target in targets:
+    for target in parsed["targets"] if parsed.get("cmd") == "repro" else []:
         if target.partition("@")[0] not in stages:
             return f"dvc.yaml has no {target}"
     for setting in parsed.get("set_param") or []:
@@ -135,31 +144,17 @@ def wrong_dvc(words: list[str]) -> str:
 
 @pytest.fixture(scope="module")
 def rules(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The rules of the workflow, also those of the studies that the pages write out."""
+    """The rules of the workflow, also those of the studies that the pages show."""
     tree = graph.copy_tree(tmp_path_factory.mktemp("docs") / "tree")
-    for page in PAGES.values():
-        for block in blocks(page, "yaml"):
-            if name := re.match(r"# (studies/[\w-]+\.yaml)\n", block):
-                (tree / name[1]).write_text(block)
-    quiet = OutputSettings(quiet={Quietness.ALL})
-    with (
-        patch.dict(os.environ),
-        patch.object(sys, "path", list(sys.path)),
-        SnakemakeApi(quiet) as api,
-    ):
-        workflow_api = api.workflow(ResourceSettings(cores=1), None, None, None, None, None,
-                                    tree / "Snakefile", tree)  # fmt: skip
-        workflow = workflow_api.dag(DAGSettings()).workflow_api._workflow
-        workflow._prepare_dag(
-            forceall=False, ignore_incomplete=True, lock_warn_only=True, nolock=True
-        )
+    for name, text in STUDIES.items():
+        (tree / name).write_text(text)
+    with graph.snakemake_workflow(tree) as workflow:
         return list(workflow.rules)
 
 
 def wrong_snakemake(words: list[str], rules: Any) -> str:
-    """What is wrong with the arguments of snakemake: options, profiles, targets."""
     parsed: dict[str, Any] = {}
-    if text := said(lambda: parsed.update(vars(get_argument_parser().parse_args(words)))):
+    if text := complaint(lambda: parsed.update(vars(get_argument_parser().parse_args(words)))):
         return text
     if (profile := parsed["workflow_profile"]) and not (ROOT / profile).is_dir():
         return f"there is no {profile}"
@@ -171,62 +166,146 @@ def wrong_snakemake(words: list[str], rules: Any) -> str:
 
 
 def wrong(words: list[str], rules: Any) -> str:
-    """What is wrong with a command, in words, or nothing."""
+    """What is wrong with a command, or nothing."""
     match words:
         case ["make", *rest]:
             return wrong_make(rest)
         case ["python", *rest]:
-            return wrong_script(rest)
+            return wrong_python(rest) if rest else ""
         case ["dvc", *rest]:
             return wrong_dvc(rest) if rest else ""
-        case ["snakemake", *rest]:
-            return wrong_snakemake(rest, rules)
-    raise AssertionError(words)
+    return wrong_snakemake(words[1:], rules)
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_command_of_a_page_exists(page, rules):
+def test_every_command_of_a_page_exists(page: str, rules: Any) -> None:
     found = {shlex.join(words): wrong(words, rules) for words in commands(PAGES[page])}
     assert {command: text for command, text in found.items() if text} == {}
 
 
-def test_commands_are_found_where_they_stand():
+def test_commands_are_found() -> None:
     block = "A=1 make x  # or: dvc y\nif true; then (snakemake \\\n a) | cat\nrun 'make b c'\n"
     found = [shlex.join(words) for words in commands(f"```sh\n{block}```\nand `dvc z` too\n")]
     assert found == ["make x", "snakemake a", "make b c", "dvc y", "dvc z"]
     assert {words[0] for words in commands(PAGES["README.md"])} == {*TOOLS}
 
 
-# What stands in README.md, and something in its place that does not exist.
-FAULTS = {
-    "target of make": ("make test ", "make tests "),
-    "option of snakemake": ("--configfile params.yaml", "--config-file params.yaml"),
-    "rule": ("snakemake --cores 1 register", "snakemake --cores 1 regster"),
-    "profile": ("workflow/profiles/slurm`", "workflow/profiles/slrum`"),
-    "command of dvc": ("dvc metrics diff", "dvc metric diff"),
-    "option of dvc": ("dvc status --quiet", "dvc status --quite"),
-    "parameter": ("-S train.learning_rate", "-S train.rate"),
-    "script": ("python src/train.py --help", "python src/trian.py --help"),
-    "flag of a script": ("python src/train.py --help", "python src/train.py --latent_dims 3"),
-    "value of a flag": ("python src/train.py --help", "python src/train.py --latent_dim three"),
-    "word of a script": ("make check", "python src/params.py chekc"),
+@pytest.mark.parametrize(
+    ("right", "fault"),
+    [
+        ("make test", "make tests"),
+        ("snakemake --configfile a", "snakemake --config-file a"),
+        ("snakemake --cores 1 register", "snakemake --cores 1 regster"),
+        ("snakemake --workflow-profile workflow/profiles/slurm", "snakemake --workflow-profile x"),
+        ("dvc metrics diff", "dvc metric diff"),
+        ("dvc repro train", "dvc repro trian"),
+        ("dvc exp run -S train.learning_rate=1", "dvc exp run -S train.rate=1"),
+        ("python src/train.py --help", "python src/trian.py --help"),
+        ("python src/train.py --latent_dim 3", "python src/train.py --latent_dims 3"),
+        ("python src/train.py --latent_dim 3", "python src/train.py --latent_dim three"),
+    ],
+)
+def test_a_command_that_does_not_exist_is_found(right: str, fault: str, rules: Any) -> None:
+    assert not wrong(shlex.split(right), rules)
+    assert wrong(shlex.split(fault), rules)
+
+
+def test_parameters_on_the_pages_are_valid(tmp_path: Path) -> None:
+    for text in STUDIES.values():
+        (tmp_path / "study.yaml").write_text(text)
+        studies.read_study(tmp_path / "study.yaml", VALUES)
+    for block in (block for page in PAGES.values() for block in blocks(page, "yaml")):
+        if block not in STUDIES.values():
+            over = yaml.safe_load(block)
+            params.check({name: {**VALUES.get(name, {}), **over[name]} for name in over} | {
+                name: VALUES[name] for name in VALUES.keys() - over.keys()})  # fmt: skip
+
+
+# Run.
+
+LEFT_OUT = {  # how a command begins: why it is not run
+    "make slurm": "needs the network; make slurm-test is in CI",
+    "$EDITOR": "waits for a person",
+    "tmux": "waits for a person",
+    "srun": "needs SLURM: test_slurm",
+    "sbatch": "needs SLURM: test_slurm",
+    "squeue": "needs SLURM: test_slurm",
+    "snakemake --workflow-profile": "needs SLURM: test_slurm",
+    "tail -F": "does not end",
+    "kill": "needs a training in the background: test_resume",
+    "make test": "runs this test",
+    "make full-test": "takes twenty minutes",
+    "pytest": "is in CI",
+    "make bench": "takes ten minutes",
+}
+INSTEAD = {  # a text on a page: what is run instead
+    "/somewhere/store": "../store",
+    " && ": "\n",  # bash -e ignores failures before &&
+    "dot -Tsvg": "cat",  # Graphviz is not part of the environment
+    "make generated": "make generated; git restore params.yaml",  # the defaults are not small
+    "dvc queue start": "dvc queue start\ntimeout 300 bash -c "  # returns at once
+    "'while dvc queue status | grep -E \"Queued|Running\"; do sleep 2; done'",
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_command_that_does_not_exist_is_found(fault, rules):
-    old, new = FAULTS[fault]
-    assert old in PAGES["README.md"], f"README.md no longer holds {old!r}: choose another fault"
-    page = PAGES["README.md"].replace(old, new)
-    assert [words for words in commands(page) if wrong(words, rules)]
+def scripts() -> dict[str, str]:
+    """The commands of each page, in their order."""
+    found = {}
+    known = "\n".join(block for page in PAGES.values() for block in blocks(page, "sh"))
+    for name, page in PAGES.items():
+        parts = []
+        for match in re.finditer(r"^```sh\n(.*?)^```$|^```.*?^```$|`([^`]+)`", page, re.M | re.S):
+            block, code = match.groups(default="")
+            if code.startswith(tuple(f"{tool} " for tool in TOOLS)) and code not in known:
+                block = f"{code}\n"
+                known += block
+            parts.append(re.sub(r"# or: (.*)", r"\n\1", block))
+        found[name] = "".join(parts)
+    return {name: text for name, text in found.items() if text}
 
 
-def test_studies_that_the_pages_write_out_are_right(tmp_path):
-    written = [block for page in PAGES.values() for block in blocks(page, "yaml")]
-    for number, block in enumerate(block for block in written if block.startswith("# studies/")):
-        path = tmp_path / f"{number}.yaml"
-        path.write_text(block)
-        studies.read_study(path, VALUES)
-    for block in (block for block in written if not block.startswith("# studies/")):
-        over = yaml.safe_load(block)
-        params.check({name: {**VALUES[name], **values} for name, values in (VALUES | over).items()})
+SCRIPTS = scripts()
+
+
+@pytest.fixture(scope="module")
+def prepared(origin: Path, mirror: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone with an environment, in which all results are made and committed."""
+    tree = clone(origin, tmp_path_factory.mktemp("prepared") / "tree")
+    edit(tree, "runs", latent_dims=[3])
+    for study in (tree / "studies").glob("*.yaml"):
+        text = re.sub(r"max_epochs: \d+", "max_epochs: 2", study.read_text(encoding="utf-8"))
+        text = re.sub(r"(latent_dims|seeds): \[(\d+),[^]]*", r"\1: [\2", text)
+        study.write_text(text, encoding="utf-8")
+    for name, text in STUDIES.items():
+        (tree / name).write_text(text, encoding="utf-8")
+    (tree / "my.yaml").write_text("reconstruct: {images: 3}\n", encoding="utf-8")
+    (tree / "my-images").symlink_to(mirror)
+    (tree / ".venv").mkdir()
+    for part in ("bin", "lib", "pyvenv.cfg"):
+        (tree / ".venv" / part).symlink_to(Path(sys.prefix) / part)
+    (tree / ".venv" / ".ready").touch()
+    run("make handin", tree)
+    run("snakemake --cores 2 all register", tree)
+    run("git branch -M main", tree)
+    commit(tree, "results")
+    run("git tag v1.0", tree)
+    return tree
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", SCRIPTS)
+def test_every_command_of_a_page_runs(page: str, prepared: Path, tmp_path: Path) -> None:
+    tree = copy(prepared, tmp_path)
+    (tmp_path / "other").symlink_to(prepared)
+    text = SCRIPTS[page]
+    for begin in LEFT_OUT:
+        text = re.sub(rf"^{re.escape(begin)}(.*[|\\]\n)*.*\n", "", text, flags=re.MULTILINE)
+    for old, new in INSTEAD.items():
+        text = text.replace(old, new)
+    (tmp_path / "script").write_text(text, encoding="utf-8")
+    run("bash -e -x -o pipefail ../script", tree)
+
+
+@pytest.mark.parametrize("text", [*(f"\n{begin}" for begin in LEFT_OUT), *INSTEAD])
+def test_what_is_left_out_or_replaced_is_on_a_page(text: str) -> None:
+    assert text in "\n".join(["", *SCRIPTS.values()])
