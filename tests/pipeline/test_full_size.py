@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 import graph
-from graph import ROOT, clone, run
-from processes import kill_at_random, position, start
+from graph import ROOT, run
+from processes import kill_at_random, start, steps_saved
+from repository import clone
 
 pytestmark = pytest.mark.full
 
@@ -57,7 +58,7 @@ def test_a_training_killed_at_20_moments(tree: Path) -> None:
         return start([*command, "--checkpoint_seconds", "1"], tree, tree.parent / "said")
 
     def reached() -> int:
-        return position(tree / "checkpoints", STEPS)
+        return steps_saved(tree / "checkpoints", STEPS)
 
     assert kill_at_random(20, 3, 40 * STEPS, begin, reached)[-1] > 0
     run("snakemake --cores 2", tree)

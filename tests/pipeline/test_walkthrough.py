@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from test_docs import PAGES, TOOLS, blocks
 
-from graph import changed, clone, commit, copy, read_values, run, write_values
+from graph import changed, read_values, run, write_values
+from repository import clone, commit, copy
 
 LEFT_OUT = {  # how a command begins: why it is not run
     "make slurm": "needs the network; make slurm-test is in CI",
