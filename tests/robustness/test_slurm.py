@@ -274,18 +274,6 @@ def test_a_training_survives_a_crash_of_its_node(tree, undisturbed):
     assert state == "COMPLETED"
 
 
-def test_a_workflow_survives_a_restart_of_the_controller(tree, undisturbed):
-    with running(f"{SNAKEMAKE} {MODELS[0]}", tree, tree / "said") as head:
-        process = stopped(tree, 0, head)
-        run("scontrol shutdown slurmctld", tree)
-        wait_for(lambda: not (STATE / "slurmctld.pid").exists(), head)
-        run(f"{CLUSTER} up {STATE}", tree)
-        os.kill(process, signal.SIGCONT)
-        assert head.wait(280) == 0, (tree / "said").read_text()
-    check_bytes(tree, undisturbed)
-    assert len(queue(tree)) == 1
-
-
 def test_a_killed_snakemake_leaves_no_second_writer(tree, undisturbed):
     """Its job survives; a second training is refused until the first has ended."""
     command = f"{SNAKEMAKE} {MODELS[0]}"
