@@ -16,7 +16,7 @@ from repository import clone
 
 pytestmark = pytest.mark.full
 
-STEPS = 40 * 196
+STEPS = 196
 """Of a training: 40 epochs."""
 
 
