@@ -120,19 +120,6 @@ def test_variances_for_one_latent_dimension():
     np.testing.assert_allclose(terms["variance"][:, 2], 2 * gradient**2 + 2.5, rtol=0.15)
 
 
-def test_errors_fall_with_the_number_of_samples():
-    wrong = model(wrong=1)
-    x = wrong.draw(60)
-    gradient, _ = closed_forms(wrong, x)
-    errors = np.array(
-        [
-            np.square(gradients(wrong, x, samples, seed=0)["mean"] - gradient[:, None]).mean((0, 2))
-            for samples in (20, 2000)
-        ]
-    )
-    np.testing.assert_allclose(errors[0] / errors[1], 100, rtol=0.5)
-
-
 def test_estimates_do_not_depend_on_how_many_draws_are_made_at_once(monkeypatch):
     wrong = model(wrong=1)
     x = wrong.draw(130)

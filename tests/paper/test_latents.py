@@ -7,7 +7,6 @@ import pytest
 import torch
 from scipy import stats
 from scipy.integrate import quad
-from sklearn.metrics import accuracy_score
 
 from aevb.data import fixed_draw, write_set
 from aevb.files import InputError
@@ -113,12 +112,7 @@ def test_mutual_information_of_separate_posteriors_is_log_n():
     mu = np.stack([np.arange(count), np.arange(count) % 5], 1).astype(np.float32)
     terms = information(mu, np.full_like(mu, -10), 2, seed=0)
     np.testing.assert_allclose(terms["mutual_information"], math.log(count), atol=1e-7)
-
-
-def test_the_mutual_information_of_each_draw_is_at_most_log_n():
-    terms = information(*arbitrary(50, 6), 1, seed=0)
-    assert (terms["mutual_information"] <= math.log(50)).all()
-    assert terms["mutual_information"].mean() > 0.5 * math.log(50)
+    assert (information(*arbitrary(50, 6), 1, 0)["mutual_information"] <= math.log(50)).all()
 
 
 def test_the_aggregate_posterior_is_a_mixture():
@@ -167,29 +161,18 @@ def blobs(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def test_separable_classes_are_all_found():
     (mu, labels), (test_mu, test_labels) = blobs(500, 0), blobs(300, 1)
     predictions = predicted_classes(mu, labels, test_mu, 5)
-    metrics = latent_metrics({}, predictions, test_labels)
-    for name in ("knn", "linear"):
-        assert metrics[f"{name}_accuracy"] == 1
-        assert metrics[f"{name}_accuracy_se"] == 0
+    for predicted in predictions.values():
+        np.testing.assert_array_equal(predicted, test_labels)
 
 
 def test_accuracy_of_shuffled_labels_is_chance():
     (mu, labels), (test_mu, test_labels) = blobs(1000, 0), blobs(1000, 1)
     shuffled = np.random.default_rng(5).permutation(labels)
     predictions = predicted_classes(mu, shuffled, test_mu, 5)
-    metrics = latent_metrics({}, predictions, test_labels)
-    low, high = stats.binom(1000, 0.1).ppf([1e-4, 1 - 1e-4]) / 1000
-    # Predictions within a cluster are alike: one of ten clusters adds a tenth.
-    assert low <= metrics["knn_accuracy"] <= high
-    assert metrics["linear_accuracy"] <= 0.35
-
-
-def test_standard_errors_of_accuracies_are_binomial():
-    (mu, labels), (test_mu, test_labels) = blobs(500, 0), blobs(400, 1)
-    wrong = np.where(np.arange(400) < 100, (test_labels + 1) % 10, test_labels)
-    metrics = latent_metrics({}, predicted_classes(mu, labels, test_mu, 1), wrong)
-    assert metrics["knn_accuracy"] == accuracy_score(test_labels, wrong) == 0.75
-    assert metrics["knn_accuracy_se"] == pytest.approx(np.sqrt(0.75 * 0.25 / 399))
+    knn, linear = ((predictions[name] == test_labels).sum() for name in ("knn", "linear"))
+    low, high = stats.binom(1000, 0.1).ppf([1e-4, 1 - 1e-4])
+    assert low <= knn <= high
+    assert linear <= 350  # predictions within a cluster are alike: one of ten adds a tenth
 
 
 @pytest.mark.parametrize(("count", "classes", "neighbours"), [(4, 2, 5), (20, 1, 5)])
@@ -197,11 +180,6 @@ def test_too_few_training_images_or_classes_are_an_error(count, classes, neighbo
     labels = (np.arange(count) % classes).astype(np.uint8)
     with pytest.raises(InputError, match=f"{count} training images of {classes} class"):
         predicted_classes(np.zeros((count, 2), np.float32), labels, np.zeros((1, 2)), neighbours)
-
-
-def test_one_image_has_no_standard_error():
-    with pytest.raises(InputError, match="fewer than two"):
-        latent_metrics({"kl": np.zeros(1)}, {}, np.zeros(1, np.uint8))
 
 
 def test_training_images_have_the_static_draw_of_training(small_sets, tmp_path):

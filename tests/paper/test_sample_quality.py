@@ -84,7 +84,7 @@ def real() -> tuple[Floats, Floats, NDArray[np.int64]]:
 
 
 def test_good_samples_are_like_real_images(network, real):
-    metrics, arrays = sample_metrics(network, images(200, 3), *real, 5)
+    metrics, _ = sample_metrics(network, images(200, 3), *real, 5)
     for name in ("precision", "recall", "density", "coverage"):
         assert metrics[name] > 0.8
         assert metrics[name] == pytest.approx(metrics[f"{name}_real"], abs=0.1), name
@@ -93,9 +93,6 @@ def test_good_samples_are_like_real_images(network, real):
     assert abs(metrics["distance_to_train"] - metrics["distance_to_train_real"]) < 4 * both
     assert abs(metrics["closer_to_train"] - 0.5) < 4 * metrics["closer_to_train_se"]
     assert metrics["closer_to_train_se"] == pytest.approx(0.5 / math.sqrt(200), rel=0.05)
-    assert (arrays["balls"] > 0).mean() == metrics["precision"]
-    assert class_entropy(arrays["classes_real"]) == metrics["class_entropy_real"]
-    assert arrays["distance_to_train"].mean() == pytest.approx(metrics["distance_to_train"])
 
 
 def test_copies_of_training_images_are_recognised(network, real):
@@ -151,9 +148,6 @@ def test_the_stage_writes_metrics_of_its_arrays(classifier, scored, small_sets):
     gray = small_sets[0].images.reshape(-1, 784) / 255
     distances = np.sqrt(np.square(arrays["shown"][:, None] - gray[None]).sum(-1))
     np.testing.assert_array_equal(arrays["neighbours"], np.argsort(distances)[:, :3])
-    assert metrics["means_distance_to_train"] == pytest.approx(
-        arrays["means_distance_to_train"].mean(), rel=1e-5
-    )
 
 
 @pytest.mark.parametrize(("images", "fault"), [(59, "60 or more"), (101, "100 at most")])

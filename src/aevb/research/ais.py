@@ -11,17 +11,19 @@ Shapes: B images of D pixels, R chains for each, k latent dimensions; all in nat
 """
 
 import math
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from itertools import pairwise
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aevb.bounds import LatentVariableModel, iwae_bound
+from aevb.bounds import iwae_bound
 from aevb.evaluation import Floats, evaluate
+from aevb.files import Arrays
 from aevb.model import VAE
 from aevb.research import scoring
 from aevb.research.scoring import Callback, silent
@@ -35,12 +37,6 @@ TUNING = 25
 """Test images, the last ones, that the step sizes are tuned on."""
 
 Doubles = NDArray[np.float64]
-
-
-class Model(LatentVariableModel, Protocol):
-    """What annealing needs of a model with prior N(0, I); encode is not used."""
-
-    latent_dim: int
 
 
 class State(NamedTuple):
@@ -59,7 +55,7 @@ class State(NamedTuple):
         return beta * self.gradient - self.z
 
 
-def state_at(model: Model, x: Tensor, z: Tensor) -> State:
+def state_at(model: VAE, x: Tensor, z: Tensor) -> State:
     """The state of chains at z, [R, B, k], for images [B, D]."""
     z = z.detach().requires_grad_()
     with torch.enable_grad():
@@ -69,7 +65,7 @@ def state_at(model: Model, x: Tensor, z: Tensor) -> State:
 
 
 def leapfrog(
-    model: Model, x: Tensor, state: State, momentum: Tensor, beta: float, step: float, count: int
+    model: VAE, x: Tensor, state: State, momentum: Tensor, beta: float, step: float, count: int
 ) -> tuple[State, Tensor]:
     """`count` steps of Hamiltonian dynamics with unit masses: Neal 2011, section 2.3."""
     for _ in range(count):
@@ -79,20 +75,14 @@ def leapfrog(
     return state, momentum
 
 
-def normal(random: np.random.Generator, shape: tuple[int, ...]) -> Tensor:
+def normal(random: Generator, shape: tuple[int, ...]) -> Tensor:
     """Standard normal numbers, [R, B, k]; those of an image do not depend on B ≤ BLOCK."""
     chains, images, k = shape
     return torch.from_numpy(random.standard_normal((chains, BLOCK, k), np.float32))[:, :images]
 
 
 def transition(
-    model: Model,
-    x: Tensor,
-    state: State,
-    beta: float,
-    step: float,
-    count: int,
-    random: np.random.Generator,
+    model: VAE, x: Tensor, state: State, beta: float, step: float, count: int, random: Generator
 ) -> tuple[State, Tensor]:
     """One transition of Hamiltonian Monte Carlo, which leaves p(z) p(x|z)^beta invariant.
 
@@ -116,7 +106,7 @@ def transition(
 class Plan(NamedTuple):
     """Powers of p(x|z) from 0 to 1 and the step size at each, [T + 1], and leapfrog steps per move.
 
-    Weights are unbiased because it is fixed before the chains run.
+    It is fixed before the chains run, so that their weights are unbiased.
     """
 
     betas: Doubles
@@ -130,14 +120,13 @@ def schedule(temperatures: int) -> Doubles:
     return np.asarray((sigmoid - sigmoid[0]) / (sigmoid[-1] - sigmoid[0]))
 
 
-def tuned(model: Model, x: Floats, temperatures: int, count: int, seed: int) -> Plan:
+def tuned(model: VAE, x: Floats, temperatures: int, count: int, seed: int) -> Plan:
     """Step sizes that accept 65 % of the moves, on at most BLOCK images [N, D] for tuning only.
 
     Chains go from the prior to p(z|x) once, and the step grows or shrinks as moves are accepted.
     """
     betas, steps, step = schedule(temperatures), [], 0.5
-    images = torch.from_numpy(x)
-    random = generator("ais tune", seed)
+    images, random = torch.from_numpy(x), generator("ais tune", seed)
     state = state_at(model, images, normal(random, (1, len(x), model.latent_dim)))
     for beta in betas.tolist():
         steps.append(step)
@@ -147,7 +136,7 @@ def tuned(model: Model, x: Floats, temperatures: int, count: int, seed: int) -> 
 
 
 def log_weights(
-    model: Model,
+    model: VAE,
     x: Floats,
     plan: Plan,
     chains: int,
@@ -157,8 +146,8 @@ def log_weights(
 ) -> tuple[Doubles, float]:
     """Log weights of annealed chains for images [N, D], [R, N], and the mean acceptance.
 
-    The weights have mean p(x). With `posterior`, draws of p(z|x) for each image, [N, k], the chains
-    run backwards from there, and the inverse weights have mean 1 / p(x).
+    The weights have mean p(x). With `posterior`, a draw of p(z|x) for each image, [N, k], the
+    chains run backwards from there, and the inverse weights have mean 1 / p(x).
     """
     path = list(range(len(plan.betas)))[:: 1 if posterior is None else -1]
     direction = "ais forward" if posterior is None else "ais backward"
@@ -202,8 +191,7 @@ def simulate(model: VAE, count: int, seed: int) -> tuple[Floats, Floats]:
 def ais_metrics(terms: dict[str, Doubles]) -> dict[str, float]:
     """Means over images in nats per image, each with its standard error over images.
 
-    `log_px` is the estimate, on average a lower bound. Differences are taken image by image, so
-    their errors are smaller than those of their terms. `simulated_gap`, upper minus lower bound on
+    `log_px` is the estimate, on average a lower bound. `simulated_gap`, upper minus lower bound on
     simulated images, limits how far below log p(x) the estimate is on average there.
     """
     differences = {
@@ -214,9 +202,7 @@ def ais_metrics(terms: dict[str, Doubles]) -> dict[str, float]:
     return {"images": len(terms["log_px"]), **scoring.means(terms | differences)}
 
 
-def arguments() -> ArgumentParser:
-    """The command line of this stage."""
-    return scoring.arguments(__doc__, "ais", "test model")
+PARSER = scoring.parser(__doc__, "ais")
 
 
 def main(args: Namespace) -> None:
@@ -231,7 +217,7 @@ def main(args: Namespace) -> None:
         forward, _ = log_weights(model, simulated, *fixed, callback=bar.update)
         backward, _ = log_weights(model, simulated, *fixed, z, callback=bar.update)
     terms = evaluate(model, x, args.iwae_k, args.seed)
-    estimates: dict[str, NDArray[Any]] = {
+    estimates: Arrays = {
         "log_px": lower_bound(weights),
         "elbo": terms["log_px_given_z"].astype(float) - terms["kl"],
         "iwae_bound": terms["iwae_bound"],
@@ -240,9 +226,7 @@ def main(args: Namespace) -> None:
     }
     metrics = ais_metrics(estimates) | {"iwae_k": args.iwae_k, "acceptance": accepted}
     metrics |= inputs.is_log_likelihood()
-    arrays: dict[str, NDArray[Any]] = {
-        name: values.astype(np.float32) for name, values in estimates.items()
-    }
+    arrays: Arrays = {name: values.astype(np.float32) for name, values in estimates.items()}
     arrays |= {"log_weights": weights, "betas": plan.betas, "step_sizes": plan.steps}
     arrays |= {"simulated": simulated, "simulated_z": z, "labels": inputs.test.labels[: len(x)]}
     summary = (

@@ -5,7 +5,7 @@ the images of each batch are gray and the other half are binarised anew.
 """
 
 import math
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from aevb.data import CLASSES, ImageSet, model_inputs, read_set
 from aevb.files import read_tensors, write_json, write_tensors
+from aevb.plumbing.params import Classifier
 from aevb.research import scoring
 from aevb.research.scoring import Callback, silent
 from aevb.rng import torch_generator
@@ -54,24 +55,17 @@ class Network(nn.Module):
         return torch.as_tensor(self.output(self.features(x)))
 
 
-def train(
-    images: ImageSet,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    seed: int,
-    callback: Callback = silent,
-) -> Network:
+def train(images: ImageSet, settings: Classifier, callback: Callback = silent) -> Network:
     """A network trained by Adam on the cross entropy, with a rate that falls linearly to 0."""
+    seed, batch_size = settings.seed, settings.batch_size
     network = Network()
     network.initialise(torch_generator("cpu", "initialise classifier", seed))
     random = torch_generator("cpu", "train classifier", seed)
-    pixels = torch.from_numpy(images.images)
-    labels = torch.from_numpy(images.labels).long()
-    optimiser = torch.optim.Adam(network.parameters(), learning_rate, fused=True)
-    steps = epochs * math.ceil(len(images) / batch_size)
+    pixels, labels = torch.from_numpy(images.images), torch.from_numpy(images.labels).long()
+    optimiser = torch.optim.Adam(network.parameters(), settings.learning_rate, fused=True)
+    steps = settings.epochs * math.ceil(len(images) / batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / steps)
-    for _ in range(epochs):
+    for _ in range(settings.epochs):
         for index in torch.randperm(len(images), generator=random).split(batch_size):
             # Shifts by at most a pixel improve the validation accuracy by 0.2 %.
             shift = torch.randint(-1, 2, (2,), generator=random).tolist()
@@ -99,45 +93,38 @@ def classes(network: Network, features: Floats) -> NDArray[np.uint8]:
 
 def accuracies(network: Network, images: ImageSet) -> dict[str, float]:
     """The share of images classified correctly, gray and binarised, with standard errors."""
-    right = {
-        f"accuracy_{name}": classes(network, features(network, model_inputs(images, binarisation)))
-        == images.labels
-        for name, binarisation in (("gray", "none"), ("binary", "static"))
-    }
+    right = {}
+    for name, binarisation in (("gray", "none"), ("binary", "static")):
+        found = classes(network, features(network, model_inputs(images, binarisation)))
+        right[f"accuracy_{name}"] = found == images.labels
     return {"images": len(images), **scoring.means(right)}
 
 
 def read_classifier(path: Path) -> Network:
-    """The classifier that this stage wrote.
-
-    Raises:
-        InputError: if the file is missing, damaged or foreign.
-    """
+    """The classifier that this stage wrote; InputError if the file is missing or damaged."""
     weights, _ = read_tensors(path, "classifier")
     network = Network()
     network.load_state_dict({name: torch.from_numpy(x) for name, x in weights.items()})
     return network.eval().requires_grad_(False)
 
 
-def arguments() -> ArgumentParser:
-    """The command line of this stage."""
-    outputs = {
-        "classifier": "the weights to write (.safetensors)",
-        "accuracy": "accuracies on the test set to write (.json)",
-    }
-    return scoring.arguments(__doc__, "classifier", "train test", outputs)
+PARSER = scoring.parser(
+    __doc__,
+    "classifier",
+    "train test",
+    classifier="the weights to write (.safetensors)",
+    accuracy="accuracies on the test set to write (.json)",
+)
 
 
 def main(args: Namespace) -> None:
     """Train, classify the test images, write the weights and the accuracies."""
-    scoring.prepare(args)
+    settings: Classifier = scoring.prepare(args)
     images, test = read_set(args.train), read_set(args.test)
-    names = ("epochs", "batch_size", "learning_rate", "seed")
-    settings = {name: vars(args)[name] for name in names}
-    with scoring.progress("classify", args.epochs * len(images)) as bar:
-        network = train(images, **settings, callback=bar.update)
+    with scoring.progress("classify", settings.epochs * len(images)) as bar:
+        network = train(images, settings, bar.update)
     weights = {name: value.numpy() for name, value in network.state_dict().items()}
-    metadata = {"data": images.metadata, "classifier": settings}
+    metadata = {"data": images.metadata, "classifier": settings.model_dump()}
     write_tensors(args.classifier, "classifier", weights, metadata)
     found = accuracies(network, test)
     write_json(args.accuracy, found)

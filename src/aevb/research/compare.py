@@ -5,7 +5,7 @@ with several seeds, [low, high] is the 95 % interval of the mean over trainings.
 """
 
 import math
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Mapping
 from itertools import product
 from types import SimpleNamespace
@@ -19,7 +19,9 @@ from matplotlib.lines import Line2D
 
 from aevb.files import Arrays, read_json, read_tensors, write_text
 from aevb.intervals import mean_and_se, student_half_width
-from aevb.report.figures import new_figure, save_figure
+from aevb.report.discussion import paragraphs
+from aevb.report.figures import PALETTE, new_figure, save_figure
+from aevb.report.tables import as_csv
 from aevb.research import scoring
 
 Found = Mapping[tuple[int, int], Mapping[str, Mapping[str, float]]]
@@ -35,7 +37,7 @@ ESTIMATORS = {
     "baseline": "score function with a baseline",
     "reparametrised": "reparametrised",
 }
-"""The estimators of the gradient and their labels."""
+"""Labels of the gradient estimators."""
 
 
 def table(found: Found) -> pd.DataFrame:
@@ -65,11 +67,11 @@ def over_seeds(frame: pd.DataFrame) -> pd.DataFrame:
 
 def readable(frame: pd.DataFrame) -> pd.DataFrame:
     """The table with the name of each run and, as `cell`, the text of each number."""
-    rows = frame.to_dict("records")
-    seeds = [row["seed"] if row["seed"] == ALL else f"seed {row['seed']}" for row in rows]
+    seeds = [seed if seed == ALL else f"seed {seed}" for seed in frame["seed"]]
+    numbers = frame[["value", "se", "low", "high"]].itertuples(index=False)
     return frame.assign(
-        run=[f"k = {row['latent_dim']}, {seed}" for row, seed in zip(rows, seeds, strict=True)],
-        cell=[text(row["value"], row["se"], row["low"], row["high"]) for row in rows],
+        run=[f"k = {k}, {seed}" for k, seed in zip(frame["latent_dim"], seeds, strict=True)],
+        cell=[text(*row) for row in numbers],
     )
 
 
@@ -156,7 +158,7 @@ REMAINDER = {
 
 def discussion(frame: pd.DataFrame) -> str:
     """The findings in sentences, a paragraph for each question."""
-    paragraphs: dict[str, list[str]] = {title: [] for title in SENTENCES}
+    said: dict[str, list[str]] = {title: [] for title in SENTENCES}
     for run, rows in readable(frame).groupby("run", sort=False):
         words: dict[str, Any] = {
             str(stage): SimpleNamespace(**dict(zip(some["metric"], some["cell"], strict=True)))
@@ -166,9 +168,8 @@ def discussion(frame: pd.DataFrame) -> str:
         saturated = latents["mutual_information"] > SATURATED * latents["log_images"]
         words |= {"run": run, "remainder": REMAINDER[bool(saturated)].format(**words)}
         for title, sentence in SENTENCES.items():
-            paragraphs[title].append(sentence.format(**words))
-    paragraphs["Errors"] = [note(frame)]
-    return "\n".join(f"**{title}.** {' '.join(some)}\n" for title, some in paragraphs.items())
+            said[title].append(sentence.format(**words))
+    return paragraphs({**said, "Errors": [note(frame)]})
 
 
 def above_the_elbo(found: Found, bounds: Mapping[tuple[int, int], Arrays]) -> Figure:
@@ -179,33 +180,24 @@ def above_the_elbo(found: Found, bounds: Mapping[tuple[int, int], Arrays]) -> Fi
     """
     figure = new_figure(8, 4.8, "Bounds on log p(x) against the number of samples, test images")
     axis = figure.add_subplot()
-    dims = list(dict.fromkeys(k for k, _ in bounds))
-    colours = dict(zip(dims, sns.color_palette("colorblind", len(dims)), strict=True))
+    labels = {k: f"IWAE bound, k = {k}" for k, _ in bounds}
+    colours = dict(zip(labels, sns.color_palette(PALETTE, len(labels)), strict=True))
     for number, ((k, seed), terms) in enumerate(bounds.items()):
         elbo = terms["log_px_given_z"].astype(float) - terms["kl"]
         points = [mean_and_se(bound - elbo) for bound in terms["iwae_bound"].T.astype(float)]
         heights, errors = zip(*points, strict=True)
+        label = labels.pop(k, None)  # in the legend once, not for each seed
         style: dict[str, Any] = {"color": colours[k], "capsize": 3}
-        label = f"IWAE bound, k = {k}"
         axis.errorbar(terms["k"], heights, errors, marker="o", label=label, **style)
-        ais = found[k, seed]["ais"]
+        height, error = (found[k, seed]["ais"][f"log_px_minus_elbo{end}"] for end in ("", "_se"))
         place = terms["k"].max() * 4 * 1.15**number
-        axis.errorbar(
-            place, ais["log_px_minus_elbo"], ais["log_px_minus_elbo_se"], marker="D", **style
-        )
-    axis.set(
-        xscale="log",
-        xlabel="K, samples of z per image",
-        ylabel="nats per image above the ELBO",
-    )
+        axis.errorbar(place, height, error, marker="D", **style)
+    axis.set(xscale="log", xlabel="K, samples of z per image")
+    axis.set_ylabel("nats per image above the ELBO")
     axis.margins(x=0.12)
     axis.grid(alpha=0.3)
     ais_mark = Line2D([], [], color="gray", marker="D", ls="", label="AIS, at no K")
-    handles, labels = axis.get_legend_handles_labels()
-    of_k = dict(zip(labels[::-1], handles[::-1], strict=True))  # the first run of each
-    axis.legend(
-        handles=[*(of_k[label] for label in dict.fromkeys(labels)), ais_mark], frameon=False
-    )
+    axis.legend(handles=[*axis.get_legend_handles_labels()[0], ais_mark], frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
     return figure
 
@@ -220,7 +212,7 @@ def noise_of_the_gradient(found: Found) -> Figure:
     title = "Noise of the gradient of E log p(x|z) by μ(x), mean over L draws, test images"
     figure = new_figure(1.2 + 3.4 * len(dims), 4.6, title)
     panels = figure.subplots(1, len(dims), sharey=True, squeeze=False)[0]
-    colours = sns.color_palette("colorblind", len(ESTIMATORS))
+    colours = sns.color_palette(PALETTE, len(ESTIMATORS))
     ends = np.array([1, 1000])
     for (k, _), stages in found.items():
         axis, metrics = panels[dims.index(k)], stages["gradient_variance"]
@@ -233,37 +225,32 @@ def noise_of_the_gradient(found: Found) -> Figure:
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("standard deviation, nats per unit of μ")
-    labelled = dict(zip(*reversed(panels[0].get_legend_handles_labels()), strict=True))
+    handles, labels = panels[0].get_legend_handles_labels()
+    count = len(ESTIMATORS) + 1  # of the first run
     figure.legend(
-        labelled.values(), labelled.keys(), loc="outside lower center", ncols=2, frameon=False
+        handles[:count], labels[:count], loc="outside lower center", ncols=2, frameon=False
     )
     return figure
 
 
-def arguments() -> ArgumentParser:
-    """The command line of this stage."""
-    files = {"results": "folder that has one of each stage", "output": "folder to write into"}
-    return scoring.arguments(__doc__, "runs", "", files)
+FOLDERS = {"results": "folder that has one of each stage", "output": "folder to write into"}
+PARSER = scoring.parser(__doc__, "runs", "", **FOLDERS)
 
 
 def main(args: Namespace) -> None:
     """Read the metrics of all runs; write table, discussion and figures."""
     scoring.prepare(args)
-    found: dict[tuple[int, int], dict[str, dict[str, float]]] = {}
-    bounds = {}
-    for k, seed in product(args.latent_dims, args.seeds):
-        name = f"k{k}-seed{seed}"
-        found[k, seed] = {
-            stage: read_json(args.results / stage / f"{name}.json") for stage in STAGES
-        }
-        bounds[k, seed], _ = read_tensors(args.results / f"iwae/{name}.safetensors", "iwae")
+    found, bounds = {}, {}
+    for run in product(args.latent_dims, args.seeds):
+        name = "k{}-seed{}".format(*run)
+        found[run] = {stage: read_json(args.results / stage / f"{name}.json") for stage in STAGES}
+        bounds[run], _ = read_tensors(args.results / f"iwae/{name}.safetensors", "iwae")
     # Several seeds are shown as their mean; table.csv has each of them as well.
     every = shown = table(found)
     if len(args.seeds) > 1:
         shown = over_seeds(every)
         every = pd.concat([every, shown])
-    csv = every.to_csv(index=False, lineterminator="\n", float_format="%.6g")
-    write_text(args.output / "table.csv", csv)
+    write_text(args.output / "table.csv", as_csv(every))
     write_text(args.output / "table.md", as_markdown(shown))
     write_text(args.output / "discussion.md", discussion(shown))
     save_figure(args.output / "bounds.png", above_the_elbo(found, bounds))

@@ -1,22 +1,19 @@
 """Measure the variance of three estimators of the gradient of E_q[log p(x|z)].
 
-The gradient is that by mu. The estimators, all unbiased, take one draw z = mu + sigma ⊙ eps of
-q(z|x) = N(mu, diag sigma²):
+The gradient by mu, in nats per unit of mu, is estimated without bias from one draw
+z = mu + sigma ⊙ eps of q(z|x) = N(mu, diag sigma²):
 
     reparametrised    ∇_z log p(x|z)                        Kingma & Welling 2013, section 2.4
     score             log p(x|z) (z − mu) / sigma²          ibid., section 2.2; Williams 1992
     baseline          (log p(x|z) − b) (z − mu) / sigma²    b: mean over the image's other draws
 
-(z − mu) / sigma² is ∇_mu log q(z|x), the score, whose mean is 0; b adds no bias, because it does
-not depend on the draw that it is subtracted from: Mohamed et al. 2020 (arXiv:1906.10652).
-
-The gradient by phi follows by the chain rule, through the encoder's Jacobian, which is the same for
-every draw. The KL term has a closed form, so its gradient has no variance. Gradients are in nats
-per unit of mu.
+(z − mu) / sigma² is the score, ∇_mu log q(z|x), whose mean is 0; b adds no bias, because it does
+not depend on the draw that it is subtracted from: Mohamed et al. 2020 (arXiv:1906.10652). The KL
+term has a closed form, so its gradient has no variance.
 """
 
 import math
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from typing import Any
 
 import numpy as np
@@ -36,16 +33,13 @@ ESTIMATORS = ("reparametrised", "score", "baseline")
 def gradients(
     model: LatentVariableModel, x: Floats, samples: int, seed: int, callback: Callback = silent
 ) -> dict[str, NDArray[Any]]:
-    """Mean and variance of each of ESTIMATORS, in their order, for images [N, D].
+    """Mean and variance of each of ESTIMATORS, in their order and with the same draws.
 
     Returns:
-        float32 arrays per image: mean over the draws, [N, 3, k], and variance of one draw, summed
-        over the k dimensions, [N, 3].
-
-    All use the same draws. Only sums over draws are kept, in float64, so that memory does not grow
-    with `samples`.
+        float32 arrays for images [N, D]: mean over the draws, [N, 3, k], and variance of one draw,
+        summed over the k dimensions, [N, 3]. Only sums over draws are kept, in float64.
     """
-    means, variances = [], []
+    blocks = []
     for block, images in enumerate(torch.from_numpy(x).split(BLOCK)):
         mu, log_var = model.encode(images)
         random = generator("estimators", seed, block)
@@ -71,13 +65,10 @@ def gradients(
         centred_2 = product_2 - 2 * b * product_1 + b**2 * score_2
         mean = torch.stack((slope, product, scale * (product - b * score)), 1)
         second = torch.stack((slope_2, product_2, scale**2 * centred_2), 1)
-        means.append(mean)
-        variances.append((second - mean**2).sum(-1) * scale)
+        blocks.append((mean, (second - mean**2).sum(-1) * scale))
         callback(len(images))
-    return {
-        "mean": torch.cat(means).float().numpy(),
-        "variance": torch.cat(variances).float().numpy(),
-    }
+    columns = (torch.cat(column).float().numpy() for column in zip(*blocks, strict=True))
+    return dict(zip(("mean", "variance"), columns, strict=True))
 
 
 def ratio_with_error(
@@ -115,9 +106,7 @@ def gradient_metrics(terms: dict[str, NDArray[Any]], samples: int) -> dict[str, 
     return metrics
 
 
-def arguments() -> ArgumentParser:
-    """The command line of this stage."""
-    return scoring.arguments(__doc__, "gradient_variance", "test model")
+PARSER = scoring.parser(__doc__, "gradient_variance")
 
 
 def main(args: Namespace) -> None:

@@ -4,7 +4,7 @@ K is 1, 10, 100 … With each bound comes the effective sample size, which shows
 weights are.
 """
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from typing import Any
 
 import numpy as np
@@ -65,14 +65,14 @@ def bounds_against_k(
             for parts in zip(*draws(model, images, mu, log_var, samples, random), strict=True)
         )
         grouped = [groups(log_weights, k) for k in counts]
+        bounds = [iwae_bound(some).mean(0) for some in grouped]
+        sizes = [effective_samples(some).mean(0) for some in grouped]
         blocks.append(
             {
                 "log_px_given_z": log_px_given_z.mean(0),
                 "kl": kl_per_dimension(mu.double(), log_var.double()).sum(-1),
-                "iwae_bound": torch.stack([iwae_bound(some).mean(0) for some in grouped], 1),
-                "effective_samples": torch.stack(
-                    [effective_samples(some).mean(0) for some in grouped], 1
-                ),
+                "iwae_bound": torch.stack(bounds, 1),
+                "effective_samples": torch.stack(sizes, 1),
             }
         )
         callback(len(images))
@@ -96,9 +96,7 @@ def iwae_metrics(terms: dict[str, NDArray[Any]]) -> dict[str, float]:
     return metrics
 
 
-def arguments() -> ArgumentParser:
-    """The command line of this stage."""
-    return scoring.arguments(__doc__, "iwae", "test model")
+PARSER = scoring.parser(__doc__, "iwae")
 
 
 def main(args: Namespace) -> None:

@@ -4,8 +4,7 @@ Test images are scored; training images are used only to fit the two classifiers
 """
 
 import math
-from argparse import ArgumentParser, Namespace
-from typing import Any
+from argparse import Namespace
 
 import numpy as np
 import torch
@@ -15,7 +14,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
 from aevb.bounds import Terms, kl_per_dimension, log_importance_weights, reparameterise
+from aevb.data import model_inputs
 from aevb.evaluation import BLOCK, Floats, mean_kl_per_dimension
+from aevb.files import Arrays
 from aevb.research import scoring
 from aevb.research.scoring import Callback, silent
 from aevb.rng import generator
@@ -52,21 +53,19 @@ def information(
         1/N Σ KL(q(z|x_n) ‖ p(z))  =  I(x; z)  +  KL(q(z) ‖ p(z))
 
     Returns:
-        float64 arrays per image, [N], in nats, whose means over images are these terms:
-        kl (closed form), mutual_information (log q(z|x) − log q(z), at most log N) and marginal_kl
-        (log q(z) − log p(z)), unbiased means over `samples` draws of z per image; and
-        kl_residual = kl − mutual_information − marginal_kl, which is Monte Carlo error.
+        float64 arrays [N] in nats, whose means over images are these terms: kl (closed form),
+        mutual_information (log q(z|x) − log q(z), at most log N) and marginal_kl
+        (log q(z) − log p(z)), unbiased means over `samples` draws of z per image; and their
+        Monte Carlo error, kl_residual = kl − mutual_information − marginal_kl.
 
-    I saturates at log N where posteriors hardly overlap, as at k = 20: then it says that N images
-    can be told apart, not how much z holds, and marginal_kl is the KL term minus log N, not a
-    distance between the prior and the q(z) of all images. At k = 3 too, I still rises by 0.3 nats
-    from 5,000 images to 10,000, and marginal_kl falls: compare both at equal N only.
+    I is at most log N, which it nearly reaches at k = 20: then it shows that N images can be told
+    apart, not how much z holds, and marginal_kl is the KL term minus log N. Both depend on N at
+    k = 3 too: compare them at equal N only.
     """
     q_mu, q_log_var = torch.from_numpy(mu).double(), torch.from_numpy(log_var).double()
+    pairs = zip(q_mu.split(BLOCK), q_log_var.split(BLOCK), strict=True)
     results = []
-    for block, (means, log_vars) in enumerate(
-        zip(q_mu.split(BLOCK), q_log_var.split(BLOCK), strict=True)
-    ):
+    for block, (means, log_vars) in enumerate(pairs):
         random = generator("latents", seed, block)
         kl = kl_per_dimension(means, log_vars).sum(-1)
         log_ratio, log_aggregate = torch.zeros_like(kl), torch.zeros_like(kl)
@@ -103,23 +102,18 @@ def predicted_classes(
 ) -> dict[str, Labels]:
     """Classes of test images [M], predicted from the mu and labels of training images, [N, k], [N].
 
-    By majority of the nearest neighbours (knn) and by logistic regression (linear).
-
-    Raises:
-        InputError: if there are too few training images or classes.
+    By majority of the nearest neighbours (knn) and by logistic regression (linear); InputError if
+    there are too few training images or classes.
     """
     scoring.require(
         len(labels) >= neighbours and len(np.unique(labels)) > 1,
         f"{len(labels)} training images of {len(np.unique(labels))} classes: should be at least "
         f"--neighbours {neighbours}, of two classes",
     )
-    classifiers = {
-        "knn": KNeighborsClassifier(neighbours),
-        "linear": LogisticRegression(max_iter=1000),
-    }
+    knn, linear = KNeighborsClassifier(neighbours), LogisticRegression(max_iter=1000)
     return {
         name: classifier.fit(mu.astype(np.float64), labels).predict(test_mu.astype(np.float64))
-        for name, classifier in classifiers.items()
+        for name, classifier in (("knn", knn), ("linear", linear))
     }
 
 
@@ -135,9 +129,7 @@ def latent_metrics(
     return counts | scoring.means(terms | right)
 
 
-def arguments() -> ArgumentParser:
-    """The command line of this stage."""
-    return scoring.arguments(__doc__, "latents", "train test model")
+PARSER = scoring.parser(__doc__, "latents", "train test model metrics arrays")
 
 
 def main(args: Namespace) -> None:
@@ -145,7 +137,7 @@ def main(args: Namespace) -> None:
     inputs = scoring.read_inputs(args)
     train, labels = scoring.read_training_set(args.train), inputs.test.labels
     mu, log_var = inputs.encode(inputs.x)
-    train_mu, _ = inputs.encode(inputs.pixels(train))
+    train_mu, _ = inputs.encode(model_inputs(train, inputs.metadata["binarisation"]))
     predictions = predicted_classes(train_mu, train.labels, mu, args.neighbours)
     with scoring.progress(inputs.name, len(mu)) as bar:
         terms = information(mu, log_var, args.samples, args.seed, bar.update)
@@ -153,7 +145,7 @@ def main(args: Namespace) -> None:
     (active,) = active_units(variances, np.array([args.threshold])).tolist()
     settings = {name: vars(args)[name] for name in ("threshold", "samples", "neighbours")}
     metrics = {"active_units": active, **settings, **latent_metrics(terms, predictions, labels)}
-    arrays: dict[str, NDArray[Any]] = {
+    arrays: Arrays = {
         **terms,
         **{f"{name}_prediction": found for name, found in predictions.items()},
         "labels": labels,

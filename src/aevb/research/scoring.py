@@ -1,7 +1,7 @@
 """What the stages on request share: command line, inputs, and how they write their results."""
 
 import math
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,38 +24,31 @@ from aevb.plumbing.params import Params
 Callback = Callable[[int], Any]
 """Called with the number of items that were finished."""
 
-INPUTS = {
+FILES = {
     "train": "training images (.safetensors)",
     "test": "test images (.safetensors)",
     "model": "the trained model (.safetensors)",
-    "classifier": "the trained classifier (.safetensors)",
-}
-SCORES = {
     "metrics": "means over images to write (.json)",
     "arrays": "arrays that the means are computed from, to write (.safetensors)",
 }
 
 
-def arguments(
-    description: str | None, section: str, inputs: str, outputs: Mapping[str, str] = SCORES
-) -> ArgumentParser:
-    """The command line of a stage: names of INPUTS, outputs, and a section of params.yaml."""
-    parser = cli.parser(description, type(getattr(Params(), section)))
-    parser.set_defaults(section=section)
-    for name, text in ({name: INPUTS[name] for name in inputs.split()} | {**outputs}).items():
-        parser.add_argument(f"--{name}", type=Path, required=True, help=text)
-    return parser
+def parser(
+    description: str | None, section: str, files: str = "test model metrics arrays", **more: str
+) -> cli.Parser:
+    """The command line of a stage: a section of params.yaml, some of FILES, and more files."""
+    result = cli.parser(description, type(getattr(Params(), section)))
+    result.set_defaults(section=section)
+    for name, text in ({name: FILES[name] for name in files.split()} | more).items():
+        result.add_argument(f"--{name}", type=Path, required=True, help=text)
+    return result
 
 
-def prepare(args: Namespace) -> None:
-    """Check the parameters and make the computation repeatable.
-
-    Raises:
-        InputError: if a parameter is out of range.
-    """
-    cli.settings(type(getattr(Params(), args.section)), args)
+def prepare(args: Namespace) -> Any:
+    """Make the computation repeatable and return the checked parameters (InputError)."""
     repeatable()
     threadpool_limits(1)
+    return cli.settings(type(getattr(Params(), args.section)), args)
 
 
 def require(condition: bool, message: str) -> None:
@@ -103,10 +96,6 @@ class Inputs:
         require(images + reserved <= len(self.x), fault)
         return self.x[:images]
 
-    def pixels(self, images: ImageSet) -> NDArray[np.float32]:
-        """Other images, binarised as in training, float32 [N, 784]."""
-        return model_inputs(images, self.metadata["binarisation"])
-
     @torch.inference_mode()
     def encode(self, x: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """mu and log sigma² of q(z|x), each [N, k]."""
@@ -114,20 +103,14 @@ class Inputs:
         return mu.numpy(), log_var.numpy()
 
     def is_log_likelihood(self) -> dict[str, int]:
-        """A metric: 1 if bounds are bounds on a log-likelihood, 0 if the likelihood does not suit
-        the binarisation.
-        """
+        """A metric: 1 if the likelihood suits the binarisation, so that bounds bound log p(x)."""
         suits = is_likelihood(self.metadata["likelihood"], self.metadata["binarisation"])
         return {"is_log_likelihood": int(suits)}
 
     def write(
         self, args: Namespace, arrays: Arrays, metrics: Mapping[str, float], summary: str
     ) -> None:
-        """Write `--arrays` and `--metrics`, and log the summary.
-
-        Raises:
-            InputError: if a metric is not finite.
-        """
+        """Write `--arrays` and `--metrics`; InputError if a metric is not finite."""
         for name, value in metrics.items():
             require(math.isfinite(value), f"{self.name}: {name} is {value}; train the model again")
         write_tensors(args.arrays, args.section, arrays, self.metadata)
@@ -137,11 +120,7 @@ class Inputs:
 
 
 def read_inputs(args: Namespace) -> Inputs:
-    """Prepare, and read the model and the test images that the command line names.
-
-    Raises:
-        InputError: if a parameter is out of range or a file is missing, damaged or foreign.
-    """
+    """Prepare, and read the model and the test images; InputError as these functions raise it."""
     prepare(args)
     model, metadata = read_model(args.model)
     test = read_set(args.test)
@@ -159,17 +138,8 @@ def read_training_set(path: Path) -> ImageSet:
     return replace(images, binary=fixed_draw(images.images, "train", images.metadata["seed"]))
 
 
-def gray(images: ImageSet) -> NDArray[np.float32]:
-    """The gray levels of images, float32 [N, 784] in [0, 1]."""
-    return model_inputs(images, "none")
-
-
 def means(values: Mapping[str, ArrayLike]) -> dict[str, float]:
-    """The mean over images of each quantity and, as `…_se`, its standard error.
-
-    Raises:
-        InputError: for a single image, whose standard error is unknown.
-    """
+    """The mean over images of each quantity and, as `…_se`, its standard error."""
     metrics: dict[str, float] = {}
     for name, per_image in values.items():
         metrics |= mean_with_error(name, per_image)

@@ -3,7 +3,7 @@
 All images are decoder means E[x|z]; the code of a test image is mu, the mean of q(z|x).
 """
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from aevb.data import model_inputs
 from aevb.evaluation import Floats, mean_kl_per_dimension
 from aevb.files import write_tensors
 from aevb.report.figures import grid_figure, rows_figure, save_figure
@@ -63,7 +64,7 @@ def interpolations(start: Floats, end: Floats, steps: int) -> Floats:
 
 
 def pairs_of_classes(labels: Labels, count: int, random: np.random.Generator) -> Indices:
-    """Pairs of images of different classes, [count, 2]; no image comes first in two pairs.
+    """Pairs of images of different classes, [count, 2], with `count` different first images.
 
     Raises:
         InputError: if there are too few images or classes.
@@ -132,15 +133,15 @@ def interpolations_figure(originals: Floats, images: Floats, labels: Labels, run
     return rows_figure(rows, pictures.shape[1], title)
 
 
-def arguments() -> ArgumentParser:
-    """The command line of this stage."""
-    outputs = {
-        "manifold": "grid over two dimensions to write (.png)",
-        "traversals": "figure of single dimensions, one per row, to write (.png)",
-        "interpolations": "figure of rows between two images to write (.png)",
-        "arrays": "latents and all images to write (.safetensors)",
-    }
-    return scoring.arguments(__doc__, "traverse", "test model", outputs)
+PARSER = scoring.parser(
+    __doc__,
+    "traverse",
+    "test model",
+    manifold="grid over two dimensions to write (.png)",
+    traversals="figure of single dimensions, one per row, to write (.png)",
+    interpolations="figure of rows between two images to write (.png)",
+    arrays="latents and all images to write (.safetensors)",
+)
 
 
 def main(args: Namespace) -> None:
@@ -164,15 +165,13 @@ def main(args: Namespace) -> None:
         "interpolations": interpolations(mu[pairs[:, 0]], mu[pairs[:, 1]], args.steps),
     }
     means = {name: model.mean(torch.from_numpy(places)).numpy() for name, places in z.items()}
-    originals = scoring.gray(inputs.test)[pairs]
+    originals = model_inputs(inputs.test, "none")[pairs]
 
-    run, named = inputs.run, names(dimensions, kl)
+    grid, rows, lines = means.values()
     figures = {
-        args.manifold: manifold_figure(means["manifold"], args.grid, names(plane, kl), run),
-        args.traversals: traversals_figure(means["traversals"], values, named, others, run),
-        args.interpolations: interpolations_figure(
-            originals, means["interpolations"], labels[pairs], run
-        ),
+        args.manifold: manifold_figure(grid, args.grid, names(plane, kl), inputs.run),
+        args.traversals: traversals_figure(rows, values, names(dimensions, kl), others, inputs.run),
+        args.interpolations: interpolations_figure(originals, lines, labels[pairs], inputs.run),
     }
     for path, figure in figures.items():
         save_figure(path, figure)
