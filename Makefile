@@ -52,7 +52,6 @@ lint: $(ready)  ## check formatting, types, rules and generated files
 	ruff format --check
 	mypy
 	snakefmt --check Snakefile workflow/rules
-	snakemake --lint
 	python src/params.py schema | diff workflow/schemas/params.schema.json -
 	python src/params.py markdown | diff docs/parameters.md -
 	python src/params.py dvc | diff dvc.yaml -

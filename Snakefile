@@ -10,13 +10,8 @@ report: "workflow/report/workflow.rst"
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/main.smk"
-include: "workflow/rules/analysis.smk"
-include: "workflow/rules/bounds.smk"
-include: "workflow/rules/estimators.smk"
-include: "workflow/rules/latents.smk"
-include: "workflow/rules/samples.smk"
+include: "workflow/rules/compare.smk"
 include: "workflow/rules/research.smk"
-include: "workflow/rules/studies.smk"
 include: "workflow/rules/handin.smk"
 
 

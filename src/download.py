@@ -1,15 +1,29 @@
-"""Bring the images: four IDX files, verified, from the bundled copy or from a mirror.
+"""Download the four files of a data set, check every byte of them and unpack them.
 
-Sources are tried in turn: the bundled copy of MNIST, the mirror in the environment variable
-AEVB_MIRROR, data.mirror, the public mirrors. Which one served makes no difference to the output.
+Each file is taken from the first source that has it: the output folder, the bundled copy of MNIST,
+the mirror in the environment variable AEVB_MIRROR, the mirror in data.mirror, the public mirrors.
+If data.sha256 is given, the user's mirrors are tried before the bundled copy.
 """
 
+import gzip
+import hashlib
+import os
+import zlib
 from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
-from aevb import sources
+import pooch
+
+from aevb.data import DATASET_FILE, RAW_FILES, check_pair, parse_idx
+from aevb.datasets import DATASETS
+from aevb.files import InputError, write_bytes, write_json
 from aevb.plumbing import cli
-from aevb.plumbing.params import Data
+from aevb.plumbing.params import Data, one_line
+
+URL = ("http://", "https://")
 
 
 def arguments() -> cli.Parser:
@@ -22,8 +36,103 @@ def arguments() -> cli.Parser:
 
 
 def main(args: Namespace) -> None:
-    """Find, verify and write the files."""
-    sources.download(cli.settings(Data, args), args.bundled, args.output)
+    """Find and check the four files, then write them and, as the last file, dataset.json."""
+    data = cli.settings(Data, args)
+    if len(data.sha256) not in (0, 4):
+        raise InputError(f"--sha256 needs four checksums or none, not {len(data.sha256)}")
+    known = data.sha256 or DATASETS[data.name].sha256
+    digests = known or [md5 for _, md5 in published(data.name).resources]
+    found = {}
+    for file, digest in zip(RAW_FILES, digests, strict=True):
+        found[file] = find(file, digest, sources(data, file, digest, args.bundled, args.output))
+    for part in (RAW_FILES[:2], RAW_FILES[2:]):
+        images, labels = (parse_idx(found[file], file) for file in part)
+        check_pair(images, labels, " and ".join(part))
+
+    (args.output / DATASET_FILE).unlink(missing_ok=True)
+    for file, content in found.items():
+        write_bytes(args.output / file, content)
+    sha256 = {file: hashlib.sha256(content).hexdigest() for file, content in found.items()}
+    write_json(args.output / DATASET_FILE, {"name": data.name, "sha256": sha256})
+
+
+def published(name: str) -> Any:
+    """The class of torchvision that knows a data set's `mirrors` and `resources` (MD5 of .gz)."""
+    from torchvision import datasets  # here, since it takes seconds to import
+
+    return getattr(datasets, DATASETS[name].torchvision)
+
+
+def sources(data: Data, file: str, digest: str, bundled: Path, output: Path) -> Iterator[str]:
+    """The paths and URLs where a file may be, in the order in which they are tried.
+
+    Raises:
+        InputError: if a mirror is neither an existing folder nor a URL.
+    """
+    mirrors = []
+    for mirror in (os.environ.get("AEVB_MIRROR") or "none", data.mirror):
+        place = f"{os.path.expanduser(mirror).rstrip('/')}/{file}"
+        if mirror.startswith(URL):
+            mirrors.append(f"{place}.gz")
+        elif mirror != "none":
+            if not os.path.isdir(os.path.dirname(place)):
+                raise InputError(
+                    f"mirror {mirror}: neither an existing folder nor a URL; correct data.mirror "
+                    "or AEVB_MIRROR"
+                )
+            mirrors += [f"{place}.gz", place]
+    if len(digest) == 64 and (output / file).exists():  # MD5 is of the .gz, not of this file
+        yield str(output / file)
+    shipped = [f"{bundled}/{file}.gz"] if data.name == "mnist" else []
+    yield from [*mirrors, *shipped] if data.sha256 else [*shipped, *mirrors]
+    dataset = DATASETS[data.name]
+    if dataset.torchvision and (digest in dataset.sha256 or not dataset.sha256):
+        yield from (f"{mirror}{file}.gz" for mirror in published(data.name).mirrors)
+
+
+def find(file: str, digest: str, sources: Iterator[str]) -> bytes:
+    """The content of a file from the first source that has it unchanged."""
+    failures = []
+    for source in sources:
+        try:
+            content = checked(read(source), digest)
+            cli.log.info("download: %s from %s", file, source)
+            return content
+        except (OSError, EOFError, ValueError, zlib.error) as error:
+            failures.append(one_line(f"{source}: {reason(error)}"))
+            cli.log.warning("download: %s", failures[-1])
+    raise InputError(
+        f"{file}: not found ({'; '.join(failures) or 'no source is known'}); set data.mirror or "
+        f"AEVB_MIRROR to a folder or a URL that has {file}.gz"
+    )
+
+
+def read(source: str) -> bytes:
+    """The bytes of a file on this machine or on the web."""
+    if not source.startswith(URL):
+        return Path(source).read_bytes()
+    pooch.get_logger().setLevel("WARNING")  # its other messages show the password in a URL
+    address, _, name = source.rpartition("/")
+    with TemporaryDirectory() as folder, cli.progress(None, "download", 1, "byte") as bar:
+        web = pooch.create(folder, address, registry={name: None}, retry_if_failed=2)
+        downloader = pooch.HTTPDownloader(bar, 2**16, timeout=(10, 30))  # to connect, without data
+        return Path(web.fetch(name, downloader=downloader)).read_bytes()
+
+
+def checked(raw: bytes, digest: str) -> bytes:
+    """The content of an IDX file or of its .gz, if its SHA-256 or the MD5 of the .gz is right."""
+    content = raw if raw.startswith(b"\x00\x00\x08") else gzip.decompress(raw)
+    name, part = ("sha256", content) if len(digest) == 64 else ("md5", raw)
+    if (actual := hashlib.new(name, part, usedforsecurity=False).hexdigest()) != digest:
+        raise ValueError(f"wrong checksum: {name} is {actual[:12]}…, should be {digest[:12]}…")
+    return content
+
+
+def reason(error: BaseException) -> str:
+    """What the first cause of an error says, which requests wraps in several other errors."""
+    while error.__context__:
+        error = error.__context__
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 if __name__ == "__main__":

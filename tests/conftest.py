@@ -5,9 +5,13 @@ Fixtures with a scope of `session` are shared and must not be altered; copy them
 
 import gzip
 import json
+import os
 import shutil
+from collections.abc import Callable, Iterator
 from functools import cache
+from importlib import import_module
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -133,3 +137,59 @@ def by_dvc(origin, tmp_path_factory) -> Path:
     tree = clone(origin, tmp_path_factory.mktemp("dvc") / "tree")
     run("dvc repro", tree)
     return tree
+
+
+@pytest.fixture
+def run_research() -> Iterator[Callable[..., None]]:
+    """Runs a stage of src/research.py in this process, given its name and the words after it."""
+    import torch  # here, since few tests need it
+
+    def run(stage: str, *words: object) -> None:
+        module = import_module(f"aevb.research.{stage}")
+        module.main(module.PARSER.parse_args([str(word) for word in words]))
+
+    with mock.patch.dict(os.environ):
+        yield run
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def research_inputs(tmp_path: Path, small_sets) -> Callable[..., list[str]]:
+    """Writes a model and the sets, and returns the flags that name them: `--model PATH …`."""
+    from aevb.data import write_set
+    from aevb.model import write_model
+
+    def write(model, *sets: str) -> list[str]:
+        write_model(tmp_path / "model", model, {"seed": 4, "binarisation": "dynamic"})
+        for name, images in zip(("train", "validation", "test"), small_sets, strict=True):
+            write_set(tmp_path / name, images)
+        return [word for name in ("model", *sets) for word in (f"--{name}", f"{tmp_path / name}")]
+
+    return write
+
+
+@pytest.fixture
+def scored(tmp_path: Path, research_inputs, run_research) -> Callable[..., tuple[dict, dict]]:
+    """Runs a stage of src/research.py on a model and returns its metrics and arrays.
+
+    A second run, called with another number of threads, has to write the same bytes.
+    """
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    from aevb.files import read_json, read_tensors
+
+    def run(stage: str, model, *words: object, sets: tuple[str, ...] = ("test",)):
+        content = []
+        for threads in (1, 2):
+            files = tmp_path / f"{threads}/metrics.json", tmp_path / f"{threads}/arrays"
+            torch.set_num_threads(threads)
+            with threadpool_limits(threads):
+                inputs = research_inputs(model, *sets)
+                run_research(stage, *inputs, "--metrics", files[0], "--arrays", files[1], *words)
+            content.append([file.read_bytes() for file in files])
+        assert content[0] == content[1]
+        return read_json(files[0]), read_tensors(files[1], stage)[0]
+
+    return run

@@ -79,7 +79,7 @@ def steps_saved(checkpoints: Path, epoch: int) -> int:
 
 def steps_resumed(log: str, epoch: int) -> list[int]:
     """The steps from which trainings say that they resume; `epoch` is its number of steps."""
-    found = re.findall(r"taken up again in epoch (\d+), step (\d+), ", log)
+    found = re.findall(r"resumed in epoch (\d+), step (\d+), ", log)
     return [(int(number) - 1) * epoch + int(step) for number, step in found]
 
 

@@ -12,11 +12,12 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
 
+from aevb.files import read_tensors, write_tensors
 from aevb.plumbing import params
 from graph import ROOT
 
@@ -81,53 +82,53 @@ STAGES = {
     ),
     "compare": Stage(
         (params.Runs,),
-        {name: name for name in ("metrics", "history", "evaluation", "samples", "reconstructions")},
+        {"results": ""},
         {"output": "comparison"},
         "--latent_dims 2 --seeds 0",
     ),
-    "latents": Stage(
+    "research latents": Stage(
         (params.Latents,),
         {"train": "split/train", **TEST, **MODEL},
-        {"metrics": "latents/metrics", "latents": "latents/latents"},
+        {name: f"latents/{name}" for name in ("metrics", "arrays")},
         "--samples 1",
     ),
-    "traverse": Stage(
+    "research traverse": Stage(
         (params.Traverse,),
         {**TEST, **MODEL},
         {
             name: f"traverse/{name}"
-            for name in ("manifold", "traversals", "interpolations", "images")
+            for name in ("manifold", "traversals", "interpolations", "arrays")
         },
         "--grid 2 --dimensions 1 --steps 2 --pairs 1",
     ),
-    "classify": Stage(
+    "research classify": Stage(
         (params.Classifier,),
         {"train": "split/train", **TEST},
         {"classifier": "classifier", "accuracy": "accuracy"},
         "--epochs 1",
     ),
-    "fidelity": Stage(
+    "research sample_quality": Stage(
         (params.SampleQuality,),
         {"train": "split/train", **TEST, **MODEL, "classifier": "classifier"},
-        {name: f"fidelity/{name}" for name in ("metrics", "fidelity", "figure")},
+        {name: f"sample_quality/{name}" for name in ("metrics", "arrays", "figure")},
         "--images 60",
     ),
-    "ladder": Stage(
+    "research iwae": Stage(
         (params.Iwae,),
         {**TEST, **MODEL},
-        {name: f"ladder/{name}" for name in ("metrics", "bounds")},
+        {name: f"iwae/{name}" for name in ("metrics", "arrays")},
         "--images 2 --samples 2",
     ),
-    "ais": Stage(
+    "research ais": Stage(
         (params.Ais,),
         {**TEST, **MODEL},
-        {name: f"ais/{name}" for name in ("metrics", "estimates")},
+        {name: f"ais/{name}" for name in ("metrics", "arrays")},
         "--images 2 --chains 1 --temperatures 2 --leapfrog 1 --iwae_k 1",
     ),
-    "estimators": Stage(
+    "research gradient_variance": Stage(
         (params.GradientVariance,),
         {**TEST, **MODEL},
-        {name: f"estimators/{name}" for name in ("metrics", "gradients")},
+        {name: f"gradient_variance/{name}" for name in ("metrics", "arrays")},
         "--images 2 --samples 2",
     ),
     "card": Stage((), {**MODEL, "metrics": "metrics/k2-seed0.json"}, {"card": "card"}),
@@ -199,3 +200,14 @@ def error_line(outcome: Outcome, code: int = 1) -> str:
     assert "Traceback" not in outcome.error
     assert [line for line in lines if "error" in line.lower()] == lines[-1:]
     return lines[-1]
+
+
+def edit_tensors(path: Path, kind: str, **entries: Any) -> None:
+    """Write a file of tensors again with other arrays or metadata; None leaves one out."""
+    arrays, metadata = read_tensors(path, kind)
+    for name, value in entries.items():
+        place: dict[str, Any] = metadata if name in metadata else arrays
+        place.pop(name, None)
+        if value is not None:
+            place[name] = value
+    write_tensors(path, kind, arrays, metadata)

@@ -100,13 +100,18 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[float]]
 
 
 def read_csv(path: Path) -> list[dict[str, float]]:
-    """Read what `write_csv` wrote, a dictionary a row; an empty field becomes nan."""
+    """Read what `write_csv` wrote, one dictionary per row; an empty field becomes nan.
+
+    Raises:
+        InputError: if the file is missing, holds no rows, or holds something else than numbers.
+    """
 
     def rows() -> list[dict[str, float]]:
         with path.open(newline="", encoding="utf-8") as file:
+            header, first, *more = csv.reader(file)
             return [
-                {key: float(value or "nan") for key, value in row.items()}
-                for row in csv.DictReader(file)
+                {key: float(value or "nan") for key, value in zip(header, row, strict=True)}
+                for row in (first, *more)
             ]
 
     table: list[dict[str, float]] = _readable(path, rows)
@@ -114,7 +119,7 @@ def read_csv(path: Path) -> list[dict[str, float]]:
 
 
 def write_tensors(path: Path, kind: str, arrays: Arrays, metadata: Mapping[str, Any]) -> None:
-    """Write arrays with `about` (JSON values) as the one metadata key, `aevb`."""
+    """Write arrays, with `metadata` (JSON values) in the one metadata key `aevb`."""
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     described = {**metadata, "kind": kind, "format": FORMAT}
     text = json.dumps({**described, "sha256": _digest(contiguous, described)}, sort_keys=True)

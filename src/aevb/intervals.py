@@ -1,25 +1,31 @@
-"""Means with their standard errors, and intervals of means over few trainings."""
+"""Means, their standard errors and their 95 % intervals."""
 
 import math
-from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from aevb.files import InputError
 
-Z95 = 1.96
-"""Standard errors on either side of a mean over many values, for a 95 % interval."""
+
+class Estimate(NamedTuple):
+    """A mean, its standard error, and the ends of its 95 % interval by Student's t."""
+
+    mean: float
+    se: float
+    low: float
+    high: float
 
 
 def mean_and_se(values: ArrayLike) -> tuple[float, float]:
     """Mean of independent values and its standard error, s / √n, in float64."""
     numbers = np.asarray(values, np.float64)
-    return float(numbers.mean()), float(numbers.std(ddof=1) / math.sqrt(len(numbers)))
+    return float(numbers.mean()), float(numbers.std(ddof=1) / math.sqrt(numbers.size))
 
 
 def mean_with_error(name: str, values: ArrayLike) -> dict[str, float]:
-    """The mean of values, one an image, as `name`, and its standard error as `name_se`.
+    """The mean of one value per image as `name`, and its standard error as `name_se`.
 
     Raises:
         InputError: for a single image, whose standard error is unknown.
@@ -31,14 +37,19 @@ def mean_with_error(name: str, values: ArrayLike) -> dict[str, float]:
 
 
 def student(freedom: int, probability: float) -> float:
-    """The quantile of Student's distribution with so many degrees of freedom."""
+    """Quantile of Student's t distribution with the given degrees of freedom."""
     from scipy.special import stdtrit  # here, since most users of this module need means alone
 
     return float(stdtrit(freedom, probability))
 
 
-def student_half_width(values: Sequence[float], level: float = 0.95) -> float:
-    """Half the width of Student's interval of the mean; nan for fewer than two values."""
-    if len(values) < 2:
-        return math.nan
-    return student(len(values) - 1, (1 + level) / 2) * mean_and_se(values)[1]
+def student_half_width(values: ArrayLike) -> float:
+    """Half the width of the 95 % interval for the mean of at least two normal values."""
+    return student(np.size(values) - 1, 0.975) * mean_and_se(values)[1]
+
+
+def estimate(values: ArrayLike) -> Estimate:
+    """Mean, standard error and 95 % interval of at least two independent values."""
+    mean, se = mean_and_se(values)
+    half = student_half_width(values)
+    return Estimate(mean, se, mean - half, mean + half)

@@ -109,7 +109,7 @@ def read_model(path: Path) -> tuple[VAE, dict[str, Any]]:
     """
     weights, metadata = read_tensors(path, "model")
     for name, known in (("likelihood", LIKELIHOODS), ("binarisation", BINARISATIONS)):
-        if metadata.get(name) not in known:
+        if metadata.get(name) not in list(known):
             raise InputError(
                 f"{path}: its {name} is {metadata.get(name)!r}, should be {' or '.join(known)}; "
                 "train it again"

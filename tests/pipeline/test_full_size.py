@@ -16,7 +16,7 @@ from repository import clone
 
 pytestmark = pytest.mark.full
 
-STEPS = 40 * 196
+STEPS = 196
 """Of a training: 40 epochs."""
 
 
@@ -51,7 +51,9 @@ def test_a_training_killed_at_20_moments(tree: Path) -> None:
     def begin(_: random.Random) -> subprocess.Popen[bytes]:
         return start([*command, "--checkpoint_seconds", "1"], tree, tree.parent / "said")
 
-    saved = kill_at_random(20, 3, STEPS, begin, lambda: steps_saved(tree / "checkpoints", 196))
-    assert saved[-1] > 0
+    def reached() -> int:
+        return steps_saved(tree / "checkpoints", STEPS)
+
+    assert kill_at_random(20, 3, 40 * STEPS, begin, reached)[-1] > 0
     run("snakemake --cores 2", tree)
     assert_published(tree)

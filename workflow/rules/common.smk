@@ -8,7 +8,6 @@ import yaml
 from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(Path(workflow.basedir, "src")))
-from aevb.report import documents
 from aevb.plumbing import dependencies, params, studies
 
 # `python` in shell commands is the Python that runs Snakemake, even if .venv is not activated.
@@ -68,6 +67,11 @@ def code(stage):
     return dependencies.code_of(f"src/{stage}.py")
 
 
+def research_code(stage):
+    """The same for a stage of src/research.py, which loads its module by name."""
+    return dependencies.code_of("src/research.py", f"src/aevb/research/{stage}.py")
+
+
 def every_run(study, *patterns):
     """File names for all latent dimensions and seeds of params.yaml or of a study's variant."""
     runs = values(study)["runs"]
@@ -82,7 +86,7 @@ def reported(file, caption, category, **labels):
     """
 
     def with_variant(wildcards):
-        variant = wildcards.study.split("/")[2:3]
+        variant = getattr(wildcards, "study", "").split("/")[2:3]
         texts = {name: text.format_map(wildcards) for name, text in labels.items()}
         return texts | ({"variant": variant[0]} if variant else {})
 
@@ -107,72 +111,35 @@ def a_run(wildcards):
     return name
 
 
-def compared(file, name):
-    """A table or figure of all runs, shown in the report."""
+def compared(file, **labels):
+    """A table or figure of several runs, shown in the report."""
+    name = Path(file).stem
     result = name.replace("_", " ").replace("kl", "KL")
-    return reported(f"results/{{study}}comparison/{file}", name, "Comparison", result=result)
+    return reported(file, name, "Comparison", result=result, **labels)
 
 
-def surveyed(file):
-    """A table or figure of a study's variants, shown in the report."""
-    result = file.partition(".")[0]
-    return report(
-        f"results/studies/{{name}}/{file}",
-        caption="../report/study.rst",
-        category="Comparison",
-        labels={"study": "{name}", "result": result},
-    )
+def files_to_compare(wildcards):
+    """What compare reads: the files of one experiment, or those of all variants of a study."""
+    patterns = [rules.train.output.history, *rules.evaluate.output]
+    patterns += [*rules.sample.output, *rules.reconstruct.output]
+    if "name" in wildcards.keys():
+        variants = [f"studies/{wildcards.name}/{name}/" for name in STUDIES[wildcards.name]]
+    else:
+        variants = [wildcards.study]
+    return [file for variant in variants for file in every_run(variant, *patterns)]
 
 
-def files_to_compare(study):
-    """What the stages make of every run, all but the models."""
-    stages = (rules.evaluate.output, rules.sample.output, rules.reconstruct.output)
-    patterns = [rules.train.output.history, *(file for stage in stages for file in stage)]
-    return every_run(study, *patterns)
-
-
-def all_files_of_the_runs(wildcards):
-    """What compare reads."""
-    return files_to_compare(wildcards.study)
-
-
-def all_files_of_the_variants(wildcards):
-    """What survey reads: what compare does, of each variant."""
-    return [
-        file
-        for variant in STUDIES[wildcards.name]
-        for file in files_to_compare(f"studies/{wildcards.name}/{variant}/")
-    ]
-
-
-def variants(wildcards):
-    """The names of a study's variants, in their order."""
-    return " ".join(STUDIES[wildcards.name])
-
-
-def runs_of_the_variants(wildcards):
-    """The section `runs` as flags; it is the same for all variants."""
-    first = next(iter(STUDIES[wildcards.name].values()))
-    return params.flags(first["runs"])
-
-
-def shown_in(document):
-    """The files that a document shows; it is read when they are asked for."""
-
-    def files(_):
-        names = documents.shown(Path(document).read_text(encoding="utf-8"))
-        return [os.path.normpath(Path(document).parent / name) for name in names]
-
-    return files
+def variants_and_runs(wildcards):
+    """The variants of a study and its runs, which are the same for all variants, as flags."""
+    variants = STUDIES[wildcards.name]
+    runs = params.flags(next(iter(variants.values()))["runs"])
+    return f"--variants {' '.join(variants)} {runs}"
 
 
 def found_on_the_runs(wildcards):
-    """What the optional stages make of every run."""
-    stages = (
-        *(rules.ladder.output, rules.ais.output, rules.estimators.output),
-        *(rules.latents.output, rules.fidelity.output),
-    )
-    return every_run(wildcards.study, *(file for stage in stages for file in stage))
+    """What the stages of src/research.py make of every run."""
+    stages = (rules.iwae, rules.ais, rules.gradient_variance, rules.latents, rules.sample_quality)
+    return every_run(wildcards.study, *(file for stage in stages for file in stage.output))
 
 
 def all_results_of_params_yaml(_):

@@ -1,4 +1,6 @@
-# What is passed on: the answers with the present numbers, and a card of each model.
+# What is handed in: the answers with the present numbers, and a card of each model.
+
+from document import shown
 
 
 localrules:
@@ -6,10 +8,16 @@ localrules:
     document,
 
 
+def shown_in_the_answers(_):
+    """The files that docs/answers.md shows."""
+    text = Path("docs/answers.md").read_text(encoding="utf-8")
+    return [os.path.normpath(Path("docs", name)) for name in shown(text)]
+
+
 rule document:
     input:
         document="docs/answers.md",
-        results=shown_in("docs/answers.md"),
+        results=shown_in_the_answers,
         code=code("document"),
     output:
         markdown="results/handin/answers.md",

@@ -1,32 +1,160 @@
-# What a paper would say of the models, beyond the default: `snakemake --cores 4 research`.
+# Stages on request, not part of `all`: `snakemake --cores 4 research` makes them for every run, and
+# `snakemake --cores 1 results/iwae/k20-seed0.json` one of them. Each rule is a stage of
+# src/research.py; compare_research gathers their results.
 
 
 localrules:
-    summarise,
+    compare_research,
 
 
-rule summarise:
+rule iwae:
+    input:
+        test="data/split/test.safetensors",
+        model="results/{study}models/k{k}-seed{seed}.safetensors",
+        code=research_code("iwae"),
+    output:
+        metrics="results/{study}iwae/k{k}-seed{seed}.json",
+        arrays="results/{study}iwae/k{k}-seed{seed}.safetensors",
+    log:
+        "logs/{study}iwae/k{k}-seed{seed}.log",
+    params:
+        flags=flags("iwae"),
+    shell:
+        "python src/research.py iwae --test {input.test} --model {input.model} "
+        "--metrics {output.metrics} --arrays {output.arrays} {params.flags} --log {log}"
+
+
+rule ais:
+    input:
+        test="data/split/test.safetensors",
+        model="results/{study}models/k{k}-seed{seed}.safetensors",
+        code=research_code("ais"),
+    output:
+        metrics="results/{study}ais/k{k}-seed{seed}.json",
+        arrays="results/{study}ais/k{k}-seed{seed}.safetensors",
+    log:
+        "logs/{study}ais/k{k}-seed{seed}.log",
+    params:
+        flags=flags("ais"),
+    shell:
+        "python src/research.py ais --test {input.test} --model {input.model} "
+        "--metrics {output.metrics} --arrays {output.arrays} {params.flags} --log {log}"
+
+
+rule gradient_variance:
+    input:
+        test="data/split/test.safetensors",
+        model="results/{study}models/k{k}-seed{seed}.safetensors",
+        code=research_code("gradient_variance"),
+    output:
+        metrics="results/{study}gradient_variance/k{k}-seed{seed}.json",
+        arrays="results/{study}gradient_variance/k{k}-seed{seed}.safetensors",
+    log:
+        "logs/{study}gradient_variance/k{k}-seed{seed}.log",
+    params:
+        flags=flags("gradient_variance"),
+    shell:
+        "python src/research.py gradient_variance --test {input.test} --model {input.model} "
+        "--metrics {output.metrics} --arrays {output.arrays} {params.flags} --log {log}"
+
+
+rule latents:
+    input:
+        train="data/split/train.safetensors",
+        test="data/split/test.safetensors",
+        model="results/{study}models/k{k}-seed{seed}.safetensors",
+        code=research_code("latents"),
+    output:
+        metrics="results/{study}latents/k{k}-seed{seed}.json",
+        arrays="results/{study}latents/k{k}-seed{seed}.safetensors",
+    log:
+        "logs/{study}latents/k{k}-seed{seed}.log",
+    params:
+        flags=flags("latents"),
+    shell:
+        "python src/research.py latents --train {input.train} --test {input.test} "
+        "--model {input.model} --metrics {output.metrics} --arrays {output.arrays} "
+        "{params.flags} --log {log}"
+
+
+rule traverse:
+    input:
+        test="data/split/test.safetensors",
+        model="results/{study}models/k{k}-seed{seed}.safetensors",
+        code=research_code("traverse"),
+    output:
+        manifold="results/{study}traversals/k{k}-seed{seed}-manifold.png",
+        traversals="results/{study}traversals/k{k}-seed{seed}-traversals.png",
+        interpolations="results/{study}traversals/k{k}-seed{seed}-interpolations.png",
+        arrays="results/{study}traversals/k{k}-seed{seed}.safetensors",
+    log:
+        "logs/{study}traverse/k{k}-seed{seed}.log",
+    params:
+        flags=flags("traverse"),
+    shell:
+        "python src/research.py traverse --test {input.test} --model {input.model} "
+        "--manifold {output.manifold} --traversals {output.traversals} "
+        "--interpolations {output.interpolations} --arrays {output.arrays} {params.flags} "
+        "--log {log}"
+
+
+# One for all runs and studies.
+rule classify:
+    input:
+        train="data/split/train.safetensors",
+        test="data/split/test.safetensors",
+        code=research_code("classify"),
+    output:
+        classifier="results/classifier.safetensors",
+        accuracy="results/classifier.json",
+    log:
+        "logs/classify.log",
+    params:
+        flags=flags("classifier"),
+    shell:
+        "python src/research.py classify --train {input.train} --test {input.test} "
+        "--classifier {output.classifier} --accuracy {output.accuracy} {params.flags} --log {log}"
+
+
+rule sample_quality:
+    input:
+        train="data/split/train.safetensors",
+        test="data/split/test.safetensors",
+        model="results/{study}models/k{k}-seed{seed}.safetensors",
+        classifier=rules.classify.output.classifier,
+        code=research_code("sample_quality"),
+    output:
+        metrics="results/{study}sample_quality/k{k}-seed{seed}.json",
+        arrays="results/{study}sample_quality/k{k}-seed{seed}.safetensors",
+        figure="results/{study}sample_quality/k{k}-seed{seed}-neighbours.png",
+    log:
+        "logs/{study}sample_quality/k{k}-seed{seed}.log",
+    params:
+        flags=flags("sample_quality"),
+    shell:
+        "python src/research.py sample_quality --train {input.train} --test {input.test} "
+        "--model {input.model} --classifier {input.classifier} --metrics {output.metrics} "
+        "--arrays {output.arrays} --figure {output.figure} {params.flags} --log {log}"
+
+
+rule compare_research:
     input:
         found=found_on_the_runs,
-        code=code("summarise"),
+        code=research_code("compare"),
     output:
         expand("results/{{study}}research/table.{kind}", kind=["csv", "md"]),
-        "results/{study}research/observations.md",
-        expand("results/{{study}}research/{name}.png", name=["bounds", "estimators"]),
+        "results/{study}research/discussion.md",
+        expand("results/{{study}}research/{name}.png", name=["bounds", "gradient_variance"]),
     log:
-        "logs/{study}summarise.log",
+        "logs/{study}compare_research.log",
     params:
         flags=flags("runs"),
     shell:
-        "python src/summarise.py --ladder results/{wildcards.study}ladder "
-        "--ais results/{wildcards.study}ais "
-        "--estimators results/{wildcards.study}estimators "
-        "--latents results/{wildcards.study}latents "
-        "--fidelity results/{wildcards.study}fidelity "
+        "python src/research.py compare --results results/{wildcards.study} "
         "--output results/{wildcards.study}research {params.flags} --log {log}"
 
 
 rule research:
     input:
-        expand(rules.summarise.output, study=""),
+        expand(rules.compare_research.output, study=""),
         every_run("", *rules.traverse.output),

@@ -9,6 +9,7 @@ import atexit
 import gc
 import logging
 import math
+import re
 import sys
 from argparse import (
     SUPPRESS,
@@ -153,14 +154,16 @@ def run(stage: Callable[[Namespace], None], arguments: Parser) -> None:
 class _Prefix(logging.Filter):
     """Adds a prefix to the lines that report progress (level DEBUG).
 
-    With it, the lines of several trainings can be told apart in one terminal.
+    With it, the lines of several trainings can be told apart in one terminal. User names
+    and passwords in URLs are removed from every line.
     """
 
     prefix = ""
 
     def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = re.sub(r"//\S*@", "//", record.getMessage()), None
         if record.levelno == logging.DEBUG and self.prefix:
-            record.msg, record.args = f"{self.prefix}: {record.getMessage()}", None
+            record.msg = f"{self.prefix}: {record.msg}"
         return True
 
 

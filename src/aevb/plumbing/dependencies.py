@@ -15,10 +15,13 @@ SOURCE = Path(__file__).resolve().parents[2]
 PLUMBING = "aevb.plumbing"
 
 
-def code_of(script: str) -> list[str]:
-    """The files that the results of a script, such as `src/train.py`, depend on; it comes first."""
-    found = {script}
-    waiting = [SOURCE.parent / script]
+def code_of(*scripts: str) -> list[str]:
+    """The files that decide a stage's results: these scripts, then the library files they import.
+
+    A module that a script loads by name, as src/research.py does, has to be given too.
+    """
+    found = {*scripts}
+    waiting = [SOURCE.parent / script for script in scripts]
     while waiting:
         for module in _imports(waiting.pop()):
             path = SOURCE / f"{module.replace('.', '/')}.py"
@@ -26,7 +29,7 @@ def code_of(script: str) -> list[str]:
             if name not in found and not module.startswith(PLUMBING) and path.exists():
                 found.add(name)
                 waiting.append(path)
-    return [script, *sorted(found - {script})]
+    return [*scripts, *sorted(found - {*scripts})]
 
 
 @cache

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from aevb.datasets import DATASETS
+
 
 def likelihood_names() -> tuple[str, ...]:
     """The keys of the dictionary LIKELIHOODS in aevb/likelihoods.py.
@@ -31,8 +33,10 @@ def likelihood_names() -> tuple[str, ...]:
 
 
 if TYPE_CHECKING:
+    DatasetName = str
     Likelihood = str
 else:
+    DatasetName = Literal[tuple(DATASETS)]
     Likelihood = Literal[likelihood_names()]
 Binarisation = Literal["dynamic", "static", "none"]
 Optimiser = Literal["adam", "adagrad"]
@@ -70,15 +74,14 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    """Which images, and where they may come from."""
+    """The data set, and where to download it from."""
 
-    name: Literal["mnist", "fashion_mnist", "kmnist"] = Field("mnist", description="the data set")
+    name: DatasetName = Field("mnist", description="the data set")
     mirror: Place = Field(
         "none", description="folder or URL with the .gz files, tried before the public ones"
     )
     sha256: list[Sha256] = Field(
-        [],
-        description="of train images and labels, test images and labels, if not official",
+        [], description="of train images, train labels, test images, test labels, if unofficial"
     )
 
 

@@ -1,293 +1,184 @@
-"""The figures that set the runs side by side: curves, terms, images, latent space.
+"""The figures of a comparison.
 
-Colours are seaborn's colour-blind palette; where there are several seeds, bands and bars span one
-standard deviation over them.
+Where there are several seeds, curves and bars are means over seeds, and bands and error bars are
+one standard deviation over seeds; images, KL per dimension and codes are those of the first seed.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from aevb.files import Arrays, read_csv, read_json, read_tensors
-from aevb.report.figures import Images, mosaic, new_figure, rows_figure, show
-from aevb.report.tables import COLUMNS
+from aevb.report.figures import PALETTE, Images, new_figure, panels_figure, rows_figure, show
+from aevb.report.runs import TERMS, Variants, first_runs, models, scale, seeds, setting
 
-PALETTE = "colorblind"
-DATASETS = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "kmnist": "KMNIST"}
-BINARISATIONS = {
-    "dynamic": "dynamic binarisation",
-    "static": "static binarisation",
-    "none": "gray levels",
-}
-LIKELIHOODS = {
-    "bernoulli": "Bernoulli",
-    "continuous_bernoulli": "continuous Bernoulli",
-    "gaussian": "Gaussian",
-}
-
+IMAGES = 10
+"""Images in a row, and the number shown of each variant if there are several."""
 LABEL = 0.07
-"""The width of a label in the latent space, as a share of what the points span."""
+"""Width of a label in the latent space as a share of the range of the points."""
+STYLES = {"train": "-", "validation": "--"}
 
 
-@dataclass(frozen=True)
-class Run:
-    """All that one training left behind, as compare reads it."""
+def learning_curves(variants: Variants) -> Figure:
+    """Learning curves on training and validation images.
 
-    latent_dim: int
-    seed: int
-    metrics: dict[str, float]
-    history: pd.DataFrame
-    evaluation: Arrays
-    samples: Arrays
-    reconstructions: Arrays
-    metadata: dict[str, Any]
-
-
-def read_run(folders: Mapping[str, Path], latent_dim: int, seed: int) -> Run:
-    """All files of one run, each kind in its folder: `metrics`, `history`, `evaluation` and on.
-
-    Raises:
-        InputError: if one is missing or is something else.
+    Of one variant: a panel for each term against the epoch, a colour for each k. Of several: the
+    ELBO against the training images seen, as in Kingma & Welling, figure 2; a panel for each k and
+    scale, a colour for each variant. Panels of one scale have the same limits.
     """
-    name = f"k{latent_dim}-seed{seed}"
-    evaluation, metadata = read_tensors(folders["evaluation"] / f"{name}.safetensors", "evaluation")
-    return Run(
-        latent_dim,
-        seed,
-        read_json(folders["metrics"] / f"{name}.json"),
-        pd.DataFrame(read_csv(folders["history"] / f"{name}.csv")),
-        evaluation,
-        read_tensors(folders["samples"] / f"{name}.safetensors", "samples")[0],
-        read_tensors(folders["reconstructions"] / f"{name}.safetensors", "reconstructions")[0],
-        metadata,
-    )
-
-
-def described(run: Run) -> dict[str, Any]:
-    """A run as a row of the table: what it is, then its metrics."""
-    names = ("latent_dim", "seed", "binarisation", "likelihood")
-    return {name: run.metadata[name] for name in names} | run.metrics
-
-
-def per_image(runs: Sequence[Run]) -> dict[tuple[int, int], Arrays]:
-    """For each (latent_dim, seed) the terms of the bound of every test image, float64 [N] each."""
-    return {
-        (run.latent_dim, run.seed): {key: run.evaluation[key].astype(float) for key in COLUMNS}
-        for run in runs
-    }
-
-
-def setting(runs: list[Run]) -> str:
-    """Data, binarisation and likelihood of the runs, for titles; says what is no log-likelihood."""
-    metadata = runs[0].metadata
-    text = (
-        f"{DATASETS[metadata['data']['name']]}, {BINARISATIONS[metadata['binarisation']]}, "
-        f"{LIKELIHOODS[metadata['likelihood']]}"
-    )
-    return text if runs[0].metrics["is_log_likelihood"] else f"{text} († no log-likelihood)"
-
-
-def first_seed(runs: list[Run]) -> list[Run]:
-    """One run for each latent dimension, of the first seed: the ones whose images are shown."""
-    return [run for run in runs if run.seed == runs[0].seed]
-
-
-def colours(runs: list[Run]) -> dict[str, Any]:
-    """A colour for each latent dimension, the same in every figure."""
-    names = list(dict.fromkeys(f"k = {run.latent_dim}" for run in runs))
-    return dict(zip(names, sns.color_palette(PALETTE, len(names)), strict=True))
-
-
-def learning_curves(runs: list[Run]) -> Figure:
-    """ELBO, reconstruction term and KL term against the epoch, training and validation."""
+    several = len(variants) > 1
     frames = []
-    for run in runs:
-        long = run.history.drop(columns="learning_rate").melt("epoch").dropna()
-        long[["set", "term"]] = long["variable"].str.split("_", n=1, expand=True)
-        frames.append(long.assign(model=f"k = {run.latent_dim}", seed=run.seed))
+    for variant, run in ((variant, run) for variant, runs in variants.items() for run in runs):
+        curve = run.history.drop(columns="learning_rate").melt("epoch").dropna()
+        curve[["set", "term"]] = curve["variable"].str.split("_", n=1, expand=True)
+        k = f"k = {run.latent_dim}"
+        if several:
+            curve = curve[curve["term"] == "elbo"].assign(hue=variant, scale=scale(run))
+            curve["panel"] = f"{k}, " + curve["scale"]
+            curve["x"] = curve["epoch"] * run.metadata["train_images"]
+        else:
+            curve = curve.assign(hue=k, scale=curve["term"], x=curve["epoch"])
+            curve["panel"] = curve["term"].map(TERMS)
+        frames.append(curve)
     data = pd.concat(frames, ignore_index=True)
-    titles = {
-        "elbo": "ELBO",
-        "log_px_given_z": "reconstruction term E[log p(x|z)]",
-        "kl": "KL(q(z|x) ‖ p(z))",
-    }
-    figure = new_figure(12, 4, f"Learning curves\n{setting(runs)}")
-    for axis, (term, title) in zip(figure.subplots(1, 3), titles.items(), strict=True):
-        chosen = data[data["term"] == term]
+    title = f"Learning curves{_over_seeds(variants)}\n{setting(variants)}"
+    panels = data["panel"].unique()
+    figure, axes = panels_figure(panels, 6 if len(panels) == 1 else 4, 3.5, title)
+    hues = data["hue"].unique()
+    palette = dict(zip(hues, sns.color_palette(PALETTE, len(hues)), strict=True))
+    for axis, (_, chosen) in zip(axes, data.groupby("panel", sort=False), strict=True):
         sns.lineplot(
-            chosen,
-            x="epoch",
-            y="value",
-            hue="model",
-            style="set",
-            ax=axis,
-            errorbar="sd",
-            palette=colours(runs),
-            style_order=["train", "validation"],
-            legend=term == "elbo",
-        )
-        axis.set(title=title, xlabel="epoch", ylabel="nats per image")
-        # The first epochs dwarf all that follows.
-        late = chosen.loc[chosen["epoch"] > min(2, chosen["epoch"].max() - 1), "value"]
-        margin = 0.05 * (late.max() - late.min()) + 0.1
-        axis.set_ylim(late.min() - margin, late.max() + margin)
-        axis.locator_params(axis="x", integer=True)
+            chosen, x="x", y="value", hue="hue", style="set", ax=axis, errorbar="sd",
+            palette=palette, style_order=[*STYLES], legend=False,
+        )  # fmt: skip
+        # Cut off the first epochs, whose values are far below all others.
+        values = data.loc[data["scale"] == chosen["scale"].iloc[0], "value"]
+        low, high = values.quantile([0.05, 1])
+        margin = 0.05 * (high - low) + 0.1
+        axis.set_ylim(low - margin, high + margin)
         axis.grid(alpha=0.3)
-    legend = figure.axes[0].get_legend_handles_labels()
-    figure.axes[0].legend().remove()
-    figure.legend(*legend, loc="outside right center", frameon=False)
+        if several:
+            axis.set(xlabel="training images seen", ylabel="ELBO, nats per image", xscale="log")
+        else:
+            axis.set(xlabel="epoch", ylabel="nats per image")
+            axis.locator_params(axis="x", integer=True, min_n_ticks=1)
+    lines = [Line2D([], [], color=colour, label=hue) for hue, colour in palette.items()]
+    lines += [Line2D([], [], color="black", ls=STYLES[s], label=s) for s in data["set"].unique()]
+    figure.legend(handles=lines, loc="outside right center", frameon=False)
     return figure
 
 
-def terms(runs: list[Run]) -> Figure:
-    """Reconstruction error, KL and their sum, the negative ELBO, on the test set, for each k."""
-    names = {
-        "reconstruction_error": "reconstruction error\n−E[log p(x|z)]",
-        "kl": "KL(q(z|x) ‖ p(z))",
-        "negative_elbo": "sum: −ELBO",
-    }
-    records = [
-        {
-            "model": f"k = {run.latent_dim}",
-            "term": label,
-            "value": -run.metrics["elbo"] if key == "negative_elbo" else run.metrics[key],
-        }
+def terms(variants: Variants) -> Figure:
+    """Bars of the reconstruction error, the KL term and their sum, −ELBO, on the test set."""
+    bars = pd.DataFrame(
+        {"model": name, "term": term, "value": value}
+        for name, runs in models(variants).items()
         for run in runs
-        for key, label in names.items()
-    ]
-    seeds = len({run.seed for run in runs})
-    figure = new_figure(7.5, 4.5, f"The two terms on the test set\n{setting(runs)}")
+        for term, value in (
+            ("reconstruction error", run.metrics["reconstruction_error"]),
+            ("KL term", run.metrics["kl"]),
+            ("sum: −ELBO", -run.metrics["elbo"]),
+        )
+    )
+    title = f"The two terms on the test set{_over_seeds(variants)}\n{setting(variants)}"
+    figure = new_figure(7.5, 4.5, title)
     axis = figure.add_subplot()
     sns.barplot(
-        pd.DataFrame(records),
-        x="term",
-        y="value",
-        hue="model",
-        ax=axis,
-        palette=colours(runs),
-        errorbar="sd" if seeds > 1 else None,
-        capsize=0.1,
+        bars, x="term", y="value", hue="model", ax=axis, palette=PALETTE, errorbar="sd", capsize=0.1
     )
-    for bars in axis.containers:
-        axis.bar_label(bars, fmt="%.1f", padding=3 if seeds == 1 else 12)  # type: ignore[arg-type]
-    axis.set(xlabel="", ylabel="nats per image" + (" (mean ± sd of seeds)" if seeds > 1 else ""))
+    for container in axis.containers:
+        padding = 3 if len(seeds(variants)) == 1 else 12
+        axis.bar_label(container, fmt="%.1f", padding=padding)  # type: ignore[arg-type]
+    axis.set(xlabel="", ylabel="nats per image")
     axis.margins(y=0.1)
     axis.legend(title="")
     axis.spines[["top", "right"]].set_visible(False)
     return figure
 
 
-def kl_per_dimension(runs: list[Run]) -> Figure:
-    """The KL term of each latent dimension, largest first: what each one carries."""
-    shown = first_seed(runs)
-    title = f"KL per latent dimension, mean over test images\n{setting(runs)}"
-    figure = new_figure(4.2 * len(shown), 3.8, title)
-    all_axes = figure.subplots(1, len(shown), squeeze=False, sharey=True)[0]
-    for axis, run in zip(all_axes, shown, strict=True):
+def kl_per_dimension(variants: Variants) -> Figure:
+    """The mean KL term of each latent dimension, in descending order."""
+    shown = first_runs(variants)
+    title = f"Mean KL of each latent dimension\n{setting(variants)}"
+    figure, axes = panels_figure(shown, 4.2, 3.4, title)
+    colours = sns.color_palette(PALETTE, len(shown))
+    highest = max(run.evaluation["kl_per_dimension"].max() for run in shown.values())
+    for axis, (name, run), colour in zip(axes, shown.items(), colours, strict=True):
         values = np.sort(run.evaluation["kl_per_dimension"])[::-1]
-        places = np.arange(1, len(values) + 1)
-        axis.bar(places, values, color=colours(runs)[f"k = {run.latent_dim}"])
-        axis.set(
-            title=f"k = {run.latent_dim}, seed {run.seed}: {values.sum():.1f} nats in all",
-            xlabel="latent dimension, sorted by its KL",
-            ylabel="nats per image",
-            xlim=(0.4, len(values) + 0.6),
-        )
-        axis.locator_params(axis="x", integer=True)
+        axis.bar(np.arange(1, len(values) + 1), values, color=colour)
+        axis.set_title(f"{name}, seed {run.seed}: {values.sum():.1f} nats in total", fontsize=11)
+        axis.set(xlabel="latent dimension, sorted by its KL", ylabel="nats per image")
+        axis.set(xlim=(0.4, len(values) + 0.6), ylim=(0, 1.05 * highest))
+        axis.locator_params(axis="x", integer=True, min_n_ticks=1)
         axis.spines[["top", "right"]].set_visible(False)
-        axis.tick_params(labelleft=True)
     return figure
 
 
-def samples(runs: list[Run]) -> Figure:
-    """Decoder means and draws from the prior, a column for each k."""
-    shown = first_seed(runs)
-    figure = new_figure(4.2 * len(shown), 8.6, f"Samples: z ~ N(0, I), decoded\n{setting(runs)}")
-    grid = figure.subplots(2, len(shown), squeeze=False)
-    for column, run in enumerate(shown):
-        for row, (name, what) in enumerate(
-            (("means", "means E[x|z]"), ("draws", "draws x ~ p(x|z)"))
-        ):
-            images: Images = run.samples[name]
-            columns = max(1, round(len(images) ** 0.5))
-            show(grid[row, column], mosaic(images, columns))
-            grid[row, column].set_title(f"k = {run.latent_dim}, {what}", fontsize=11)
+def samples(variants: Variants) -> Figure:
+    """Decoder means and draws for z from the prior; of several variants, a few of each."""
+    shown = first_runs(variants)
+    count = 2 * IMAGES if len(variants) > 1 else None
+    size = len(next(iter(shown.values())).samples["means"][:count])
+    columns = max(1, round(size**0.5)) if count is None else IMAGES
+    blank = np.zeros((columns + -size % columns, 784), np.float32)
+    rows = 2 * -(-size // columns) + 1
+    title = "Samples: z ~ N(0, I), decoded; above means E[x|z], below draws x ~ p(x|z)"
+    title = f"{title}\n{setting(variants)}"
+    figure, axes = panels_figure(shown, 4.5, 4.1 * rows / columns + 0.3, title)
+    for axis, run in zip(axes, shown.values(), strict=True):
+        means, draws = run.samples["means"][:count], run.samples["draws"][:count]
+        show(axis, np.concatenate((means, blank, draws)), columns)
     return figure
 
 
-def reconstructions(runs: list[Run]) -> Figure:
-    """The same test images, decoded by each k."""
-    shown = first_seed(runs)
-    first = shown[0].reconstructions
-    rows = [("test image", first["originals"])]
-    if runs[0].metadata["binarisation"] != "none":
-        rows.append(("binarised", first["inputs"]))
-    rows += [(f"k = {run.latent_dim}", run.reconstructions["reconstructions"]) for run in shown]
-    return rows_figure(rows, 10, f"Test images, encoded and decoded at z = mu\n{setting(runs)}")
+def reconstructions(variants: Variants) -> Figure:
+    """The same test images, encoded and decoded by every model; few if there are variants."""
+    shown = first_runs(variants)
+    count = IMAGES if len(variants) > 1 else None
+    first = next(iter(shown.values())).reconstructions
+    rows = [("test image", first["originals"][:count])]
+    if all(run.metadata["binarisation"] != "none" for run in shown.values()):
+        rows.append(("binarised", first["inputs"][:count]))
+    rows += [(name, run.reconstructions["reconstructions"][:count]) for name, run in shown.items()]
+    title = f"Test images, encoded and decoded at z = mu\n{setting(variants)}"
+    return rows_figure(rows, IMAGES, title)
 
 
-def latent_space(runs: list[Run]) -> Figure:
-    """Posterior means of the test images on their two main axes, coloured by class.
+def latent_space(variants: Variants) -> Figure:
+    """Posterior means of the test images on their first two principal axes, coloured by class.
 
-    A label stands at the median of its class, or beside it where it would hide another.
+    The label of a class is at the median of its points, or next to it to avoid overlaps.
     """
-    shown = first_seed(runs)
-    palette = sns.color_palette(PALETTE, 10)
-    figure = new_figure(
-        5.2 * len(shown), 5.4, f"Posterior means mu(x) of the test images\n{setting(runs)}"
-    )
-    for axis, run in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+    shown = first_runs(variants)
+    palette = np.array(sns.color_palette(PALETTE, 10))
+    title = f"Posterior means mu(x) of the test images\n{setting(variants)}"
+    figure, axes = panels_figure(shown, 5.2, 4.9, title)
+    for axis, run in zip(axes, shown.values(), strict=True):
         points, shares = principal_axes(run.evaluation["mu"])
         labels = run.evaluation["labels"]
-        axis.scatter(*points.T, s=3, alpha=0.5, linewidths=0, c=[palette[i] for i in labels])
-        digits = np.unique(labels)
-        centres = np.array([np.median(points[labels == digit], 0) for digit in digits])
+        axis.scatter(points[:, 0], points[:, 1], 3, palette[labels], alpha=0.5, linewidths=0)
+        classes = np.unique(labels)
+        centres = np.array([np.median(points[labels == label], 0) for label in classes])
         places = pushed_apart(centres, LABEL * np.ptp(points, 0).max())
-        for digit, place in zip(digits, places, strict=True):
-            axis.text(
-                *place, str(digit), color="black", fontsize=13, weight="bold", ha="center",
-                va="center", bbox={"boxstyle": "circle,pad=0.15", "fc": "white",
-                                   "ec": palette[digit], "lw": 2},
-            )  # fmt: skip
-        for name, share in zip("xy", [*shares, 0.0], strict=False):
-            number = "xy".index(name) + 1
-            label = f"principal axis {number} of mu ({share:.0%} of its variance)"
-            axis.set(**{f"{name}label": label if number <= run.latent_dim else ""})
-        axis.set_title(f"k = {run.latent_dim}, seed {run.seed}", fontsize=11)
+        for label, (x, y) in zip(classes, places, strict=True):
+            box = {"boxstyle": "circle,pad=0.15", "fc": "white", "ec": palette[label], "lw": 2}
+            axis.text(x, y, str(label), size=13, weight="bold", ha="center", va="center", bbox=box)
+        for name, share in zip(("first", "second"), shares, strict=False):
+            text = f"{name} principal axis of mu ({100 * share:.0f} % of its variance)"
+            axis.set(**{"xlabel" if name == "first" else "ylabel": text})
         axis.set_aspect("equal", adjustable="datalim")
     return figure
-
-
-def pushed_apart(places: NDArray[np.float64], distance: float) -> NDArray[np.float64]:
-    """Places [N, 2], each two that were closer moved along their line until `distance` apart."""
-    places = places.copy()
-    for _ in range(1000):
-        still = True
-        for one, other in combinations(range(len(places)), 2):
-            between = places[other] - places[one]
-            apart = float(np.hypot(*between))
-            if apart < 0.999 * distance:
-                direction = between / apart if apart > 0 else np.array([1.0, 0.0])
-                places[one] -= (distance - apart) / 2 * direction
-                places[other] += (distance - apart) / 2 * direction
-                still = False
-        if still:
-            break
-    return places
 
 
 def principal_axes(mu: Images) -> tuple[NDArray[np.float64], list[float]]:
     """Points [N, k] on their first two principal axes, [N, 2], and the axes' shares of variance.
 
-    Each axis points where its largest loading is positive, since its sign means nothing.
+    The largest loading of each axis is positive. If k = 1, there is one axis and one share, and the
+    second coordinate is 0.
     """
     centred = mu.astype(np.float64) - mu.mean(0, dtype=np.float64)
     variances, axes = np.linalg.eigh(centred.T @ centred / len(mu))
@@ -298,11 +189,37 @@ def principal_axes(mu: Images) -> tuple[NDArray[np.float64], list[float]]:
     return points, (variances[::-1][:2] / max(variances.sum(), 1e-30)).tolist()
 
 
+def pushed_apart(places: NDArray[np.float64], distance: float) -> NDArray[np.float64]:
+    """Places [N, 2], of which each two that were closer are moved apart to at least `distance`."""
+    places = places.copy()
+    for _ in range(1000):
+        moved = False
+        for one, other in combinations(range(len(places)), 2):
+            between = places[other] - places[one]
+            apart = float(np.hypot(*between))
+            if apart < 0.999 * distance:
+                direction = between / apart if apart > 0 else np.array([1.0, 0.0])
+                places[one] -= (distance - apart) / 2 * direction
+                places[other] += (distance - apart) / 2 * direction
+                moved = True
+        if not moved:
+            break
+    return places
+
+
+def _over_seeds(variants: Variants) -> str:
+    """What curves and bars are, for titles."""
+    count = len(seeds(variants))
+    return f", mean and standard deviation over {count} seeds" if count > 1 else ""
+
+
 FIGURES = {
     "learning_curves": learning_curves,
-    "terms": terms,
-    "kl_per_dimension": kl_per_dimension,
     "samples": samples,
     "reconstructions": reconstructions,
+    "terms": terms,
+    "kl_per_dimension": kl_per_dimension,
     "latent_space": latent_space,
 }
+STUDY_FIGURES = ("learning_curves", "samples", "reconstructions")
+"""The figures of a study."""

@@ -1,39 +1,35 @@
-"""What the runs show, in sentences: every number is computed, and every claim is one it supports.
+"""What the runs show, in sentences whose numbers are computed from the results.
 
-Intervals are 95 %: over test images where each k was trained once, over trainings where there are
-several seeds. Where the interval of a difference holds zero, the sentence says so and no more.
+Intervals are 95 % intervals by Student's t: over test images if each model was trained once, over
+trainings if there are several seeds.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import isnan
 from typing import Any
 
-import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from aevb.intervals import Z95, mean_and_se, student_half_width
-from aevb.plumbing.params import Latents
-from aevb.report.comparison import Run, first_seed, principal_axes, setting
-from aevb.report.tables import COLUMNS
+from aevb.intervals import Estimate, estimate
+from aevb.report.comparison import principal_axes
+from aevb.report.runs import MARK, TERMS, Run, Variants, models, scale, seeds, setting
+from aevb.report.tables import pairwise
 
-BLURRED = 0.1, 0.9
-"""A pixel between these is neither paper nor ink."""
+GREY = 0.1, 0.9
+"""Pixels between these values are counted as grey."""
+USED = 0.01
+"""Latent dimensions are counted if their mean KL is larger, in nats."""
 
 
-def observations(runs: list[Run], differences: pd.DataFrame) -> str:
-    """All sentences, as Markdown; `differences` are the runs', as `tables.differences` has them."""
-    return paragraphs(
-        {
-            "What is compared": what(runs),
-            "The two terms": two_terms(runs, differences),
-            "What the dimensions carry": dimensions(runs),
-            "How tight the bound is": tightness(runs),
-            "Training": training(runs),
-            "Images": blur(runs),
-            "The latent space": axes(runs),
-            "What is not shown": limits(runs),
-        }
-    )
+def discussion(variants: Variants) -> str:
+    """All paragraphs as Markdown: about each k of an experiment, or the variants of a study."""
+    dims = list(dict.fromkeys(run.latent_dim for runs in variants.values() for run in runs))
+    if len(variants) > 1:
+        results = {f"k = {k}": _variants(variants, k) for k in dims}
+    else:
+        groups = models(variants)
+        results = {name: _model(groups, name) for name in groups}
+    return paragraphs({"Setting": _setting(variants, dims), **results, "Limits": _limits(variants)})
 
 
 def paragraphs(sentences: Mapping[str, Iterable[str]]) -> str:
@@ -42,155 +38,118 @@ def paragraphs(sentences: Mapping[str, Iterable[str]]) -> str:
     return "\n".join(f"**{title}.** {text}\n" for title, text in texts.items() if text)
 
 
-def what(runs: list[Run]) -> Iterator[str]:
-    """The setting: data, units, what the intervals are about."""
-    dims = listed([f"{run.latent_dim}" for run in first_seed(runs)])
-    yield f"k = {dims} on {runs[0].metrics['images']:,} test images of {setting(runs)}."
-    seeds = list(dict.fromkeys(run.seed for run in runs))
-    if len(seeds) == 1:
-        yield f"Each k was trained once (seed {seeds[0]}); intervals are over the test images."
-    else:
-        yield (
-            f"Each k was trained {len(seeds)} times (seeds {listed(seeds)}); intervals are over "
-            "these trainings, by Student's t."
-        )
-    yield "Numbers are nats per image, intervals 95 %."
+def _setting(variants: Variants, dims: Sequence[int]) -> Iterator[str]:
+    names = f"{listed(variants)}, each with " if len(variants) > 1 else ""
+    images = next(iter(variants.values()))[0].metrics["images"]
+    yield f"{names}k = {listed(dims)} on {images:,} test images of {setting(variants)}."
+    trained, over = seeds(variants), "trainings" if len(seeds(variants)) > 1 else "test images"
+    word = "seeds" if len(trained) > 1 else "seed"
+    yield f"Each model was trained with {word} {listed(trained)}."
+    yield f"Numbers are in nats per image, with 95 % intervals over {over} by Student's t."
 
 
-def two_terms(runs: list[Run], differences: pd.DataFrame) -> Iterator[str]:
-    """The ELBO; how it, its reconstruction term and its KL term differ from the first k's."""
-    elbos = [f"{interval(group, lambda e: e['elbo'])} at k = {k}" for k, group in by_k(runs)]
-    yield f"The ELBO is {listed(elbos)}."
-    for k, terms in over_seeds(differences).items():
-        changes = [f"the {COLUMNS[name]} is {changed(terms[name])}" for name in list(COLUMNS)[:3]]
-        yield f"Against k = {terms['kl']['against']}, at k = {k} {listed(changes)}."
-        gain, price = terms["log_px_given_z"], terms["kl"]
-        if min(gain["low"], price["low"]) > 0:
-            share = price["difference"] / gain["difference"]
-            yield f"Of what it gains in reconstruction the KL term takes {share:.0%} back."
+def _variants(variants: Variants, latent_dim: int) -> Iterator[str]:
+    """The ELBO of each variant compared with the first variant on the same scale, for one k."""
+    scales: dict[str, dict[str, list[Run]]] = {}
+    for name, runs in variants.items():
+        chosen = [run for run in runs if run.latent_dim == latent_dim]
+        scales.setdefault(scale(chosen[0]), {})[name] = chosen
+    for what, groups in scales.items():
+        first, *others = groups
+        if not others:
+            yield f"No other variant is on the scale of {first} ({what})."
+        for name in others:
+            change = changed(_changes(groups[name], groups[first])["elbo"])
+            yield f"Compared with {first}, the ELBO of {name} is {change}."
 
 
-def over_seeds(differences: pd.DataFrame) -> dict[int, dict[str, dict[str, Any]]]:
-    """The differences of each k, a row for each term: those over all seeds, or of the only one."""
-    several = (differences["seed"] == "all").any()
-    rows = differences[differences["seed"] == "all"] if several else differences
-    result: dict[int, dict[str, dict[str, Any]]] = {}
-    for row in rows.to_dict("records"):
-        result.setdefault(row["latent_dim"], {})[row["term"]] = {
-            str(key): value for key, value in row.items()
-        }
-    return result
+def _model(groups: Mapping[str, Sequence[Run]], name: str) -> Iterator[str]:
+    """The results for one k, compared with those for the first k."""
+    runs, (reference, *_) = groups[name], groups
+    run, metrics = runs[0], runs[0].metrics
+    yield f"The ELBO is {_mean(runs, 'elbo')}."
+    if metrics["iwae_k"] > 1 and metrics["is_log_likelihood"]:
+        gap = _mean(runs, "iwae_bound", "elbo")
+        yield f"The IWAE bound with K = {metrics['iwae_k']} is higher by {gap}."
+    if name != reference:
+        changes = _changes(runs, groups[reference])
+        gain, cost = changes["log_px_given_z"], changes["kl"]
+        terms = ("elbo", "log_px_given_z", "kl")
+        texts = [f"the {TERMS[term]} is {changed(changes[term])}" for term in terms]
+        yield f"Compared with {reference}, {listed(texts)}."
+        if min(gain.low, cost.low) > 0:
+            share = _percent(cost.mean / gain.mean)
+            yield f"The larger KL term offsets {share} of the gain in reconstruction."
 
+    best = run.metadata["best_epoch"]
+    epoch = run.history.set_index("epoch").loc[best]
+    gap = epoch["train_elbo"] - epoch["validation_elbo"]
+    text = f"Training took {len(run.history)} epochs; the weights are those of epoch {best}"
+    if not isnan(gap):  # there are validation images
+        way = "higher" if gap > 0 else "lower"
+        text += f", when the training ELBO was {abs(gap):.2f} {way} than the validation ELBO"
+    yield f"{text}."
 
-def changed(row: Mapping[str, Any]) -> str:
-    """A difference in words, as far as its interval allows."""
-    half = (row["high"] - row["low"]) / 2
-    if row["low"] <= 0 <= row["high"]:
-        return f"not told apart ({row['difference']:+.2f} ± {half:.2f})"
-    way = "higher" if row["difference"] > 0 else "lower"
-    return f"{way} by {abs(row['difference']):.2f} ± {half:.2f}"
-
-
-def dimensions(runs: list[Run]) -> Iterator[str]:
-    """How the KL term is spread over the latent dimensions, and how many of them are active."""
-    threshold = Latents().threshold
-    for k, group in by_k(runs):
-        kl = np.concatenate([run.evaluation["kl_per_dimension"] for run in group])
-        active = [int((run.evaluation["mu"].var(0) > threshold).sum()) for run in group]
-        yield (
-            f"At k = {k} a dimension carries between {kl.min():.1f} and {kl.max():.1f} nats, and "
-            f"{spanned(active)} of {k} are active."
-        )
-    yield f"(Active: the variance of mu over the test images is above {threshold:g}.)"
-
-
-def tightness(runs: list[Run]) -> Iterator[str]:
-    """How far the importance-weighted bound lies above the ELBO, where both bound log p(x)."""
-    samples = runs[0].metrics["iwae_k"]
-    if samples > 1 and runs[0].metrics["is_log_likelihood"]:
-        gaps = [
-            f"{interval(group, lambda e: e['iwae_bound'] - e['elbo'])} at k = {k}"
-            for k, group in by_k(runs)
-        ]
-        yield (
-            f"The importance-weighted bound (K = {samples}) lies above the ELBO by {listed(gaps)}: "
-            "at least so much does the ELBO lose because q(z|x) is not the posterior."
-        )
-
-
-def training(runs: list[Run]) -> Iterator[str]:
-    """When the trainings ended, and how far training and validation were apart then."""
-    for run in first_seed(runs):
-        epochs, best = len(run.history), run.metadata["best_epoch"]
-        row = run.history.set_index("epoch").loc[best]
-        gap = row["train_elbo"] - row["validation_elbo"]
-        text = f"k = {run.latent_dim}, seed {run.seed}: {epochs} epochs, weights of epoch {best}"
-        if np.isfinite(gap):
-            text += (
-                f", with the ELBO of the training images {abs(gap):.2f} "
-                f"{'above' if gap > 0 else 'below'} that of the validation images"
-            )
-        yield f"{text}."
-
-
-def blur(runs: list[Run]) -> Iterator[str]:
-    """How many pixels of what is shown are neither paper nor ink."""
-
-    def share(images: NDArray[Any]) -> str:
-        low, high = BLURRED
-        return f"{((images > low) & (images < high)).mean():.0%}"
-
-    shown = first_seed(runs)
-    ks = listed([f"k = {run.latent_dim}" for run in shown])
-    means = listed([share(run.samples["means"]) for run in shown])
-    decoded = listed([share(run.reconstructions["reconstructions"]) for run in shown])
-    real = share(shown[0].reconstructions["originals"])
+    kl = run.evaluation["kl_per_dimension"]
+    share = _percent(sum(principal_axes(run.evaluation["mu"])[1]))
     yield (
-        f"Of the pixels of the sampled means {means} lie between {BLURRED[0]} and {BLURRED[1]}, "
-        f"neither paper nor ink, at {ks}; of those of the reconstructions {decoded}; of those of "
-        f"the test images that are reconstructed {real}."
+        f"The mean KL of a latent dimension is between {kl.min():.2f} and {kl.max():.2f}, and over "
+        f"{USED} in {(kl > USED).sum()} of {len(kl)} dimensions. The first two principal axes of "
+        f"mu explain {share} of its variance over the test images."
+    )
+    images = run.reconstructions
+    yield (
+        f"The share of pixels between {GREY[0]} and {GREY[1]} is {_grey(run.samples['means'])} in "
+        f"the decoder means of samples, {_grey(images['reconstructions'])} in reconstructions of "
+        f"test images, and {_grey(images['originals'])} in these test images."
     )
 
 
-def axes(runs: list[Run]) -> Iterator[str]:
-    """How much of the codes' variance a plane can show."""
-    shares = [
-        f"{sum(principal_axes(run.evaluation['mu'])[1]):.0%} at k = {run.latent_dim}"
-        for run in first_seed(runs)
-    ]
-    yield f"The two main axes of mu hold {listed(shares)} of its variance over the test images."
+def _grey(images: NDArray[Any]) -> str:
+    """The share of pixels that are neither nearly black nor nearly white, a sign of blur."""
+    return _percent(((images > GREY[0]) & (images < GREY[1])).mean())
 
 
-def limits(runs: list[Run]) -> Iterator[str]:
-    """What these numbers are not about."""
-    if not runs[0].metrics["is_log_likelihood"]:
-        yield "† This likelihood does not suit these pixels: no number here is about log p(x)."
-    if len({run.seed for run in runs}) == 1:
-        yield "Another seed gives other weights; one training of each k cannot show how other."
-    yield "Figures of images show the first seed; none of these numbers says which looks better."
+def _limits(variants: Variants) -> Iterator[str]:
+    """What these numbers do not show."""
+    first = next(iter(variants.values()))[0]
+    if len(variants) == 1 and not first.metrics["is_log_likelihood"]:
+        yield f"{MARK} The likelihood does not suit the binarisation: no number bounds log p(x)."
+    if len(seeds(variants)) == 1:
+        yield "One training per model does not show how much the results vary between trainings."
+    else:
+        yield f"Images, and numbers without an interval, are those of seed {first.seed}."
 
 
-def interval(runs: Sequence[Run], of: Callable[[Any], NDArray[Any]]) -> str:
-    """The mean of a value per image with its 95 % interval, as `1.23 ± 0.04`."""
-    values = [of({key: x.astype(float) for key, x in run.evaluation.items()}) for run in runs]
-    means = [value.mean() for value in values]
-    half = student_half_width(means) if len(runs) > 1 else Z95 * mean_and_se(values[0])[1]
-    return f"{np.mean(means):.2f} ± {half:.2f}"
+def changed(change: Estimate) -> str:
+    """A difference in words; one whose interval includes zero is not significant."""
+    mean, _, low, high = change
+    if low <= 0 <= high:
+        return f"not significantly different ({mean:+.2f} [{low:+.2f}, {high:+.2f}])"
+    if mean < 0:
+        return f"lower by {-mean:.2f} [{-high:.2f}, {-low:.2f}]"
+    return f"higher by {mean:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def by_k(runs: list[Run]) -> Iterator[tuple[int, list[Run]]]:
-    """The runs of each latent dimension, in their order."""
-    for k in dict.fromkeys(run.latent_dim for run in runs):
-        yield k, [run for run in runs if run.latent_dim == k]
-
-
-def spanned(numbers: Sequence[int]) -> str:
-    """`3`, or `2 to 3` where they differ."""
-    low, high = min(numbers), max(numbers)
-    return f"{low}" if low == high else f"{low} to {high}"
-
-
-def listed(items: Sequence[Any]) -> str:
+def listed(items: Iterable[Any]) -> str:
     """`a`, `a and b`, `a, b and c`."""
-    texts = [str(item) for item in items]
-    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"
+    *others, last = (str(item) for item in items)
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _changes(runs: Sequence[Run], reference: Sequence[Run]) -> dict[str, Estimate]:
+    """The `pairwise` difference of each term, over all seeds if there are several."""
+    return {term: change for (term, _), change in pairwise(runs, reference).items()}
+
+
+def _mean(runs: Sequence[Run], term: str, other: str = "") -> str:
+    """The mean of a term, or of its difference from another, with its interval."""
+    values = [run.evaluation[term].astype(float) for run in runs]
+    if other:
+        values = [value - run.evaluation[other] for value, run in zip(values, runs, strict=True)]
+    mean, _, low, high = estimate([x.mean() for x in values] if len(runs) > 1 else values[0])
+    return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"

@@ -1,16 +1,17 @@
-"""Images as grids, and how every figure is saved: the same pixels and bytes on every run.
+"""How figures are created and saved, and how images are arranged in them.
 
-Figures are made without pyplot and without the user's matplotlibrc, so that no backend, window or
-local style decides what they look like.
+Figures are made without pyplot and without the user's matplotlibrc, so that a figure has the same
+bytes whatever backend or style the user has chosen.
 """
 
 import io
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -19,73 +20,81 @@ from aevb.files import write_bytes
 Images = NDArray[np.float32]
 
 DPI = 150
+PALETTE = "colorblind"
+"""The palette of seaborn that all figures use."""
 
 
 def new_figure(width: float, height: float, title: str) -> Figure:
-    """An empty figure of so many inches, in the default style, its title wrapped to the width."""
+    """An empty figure in matplotlib's default style, in inches; a long title is wrapped."""
     mpl.rcdefaults()
     figure = Figure(figsize=(width, height), layout="constrained")
-    lines = [
-        textwrap.fill(line, int(10 * width), break_on_hyphens=False) for line in title.splitlines()
-    ]
+    width = int(10 * width)
+    lines = [textwrap.fill(line, width, break_on_hyphens=False) for line in title.splitlines()]
     figure.suptitle("\n".join(lines), fontsize=12)
     return figure
 
 
+def panels_figure(
+    panels: Collection[str], width: float, height: float, title: str
+) -> tuple[Figure, list[Axes]]:
+    """A figure with titled panels of the given size, at most three in a row."""
+    columns = min(len(panels), 3)
+    rows = -(-len(panels) // columns)
+    figure = new_figure(width * columns, height * rows + 0.6, title)
+    axes = [figure.add_subplot(rows, columns, place + 1) for place in range(len(panels))]
+    for axis, panel in zip(axes, panels, strict=True):
+        axis.set_title(panel, fontsize=11)
+    return figure, axes
+
+
 def save_figure(path: Path, figure: Figure) -> None:
-    """Write a PNG, atomically, without the version that matplotlib would put in."""
+    """Write a PNG file atomically, without matplotlib's version number in its metadata."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     write_bytes(path, buffer.getvalue())
 
 
 def mosaic(images: Images, columns: int, gap: int = 2) -> Images:
-    """Images [N, 784] as one picture, filled row by row, with a white gap between them."""
+    """Arrange images [N, 784] row by row in one picture, black on white, with white gaps."""
     side = 28 + gap
     rows = -(-len(images) // columns)
     picture = np.ones((rows * side - gap, columns * side - gap), np.float32)
     for place, image in enumerate(images):
         top, left = place // columns * side, place % columns * side
-        # Ink is dark on paper: 1 in the data, black in the picture.
         picture[top : top + 28, left : left + 28] = 1 - image.reshape(28, 28).clip(0, 1)
     return picture
 
 
+def show(axis: Axes, images: Images, columns: int) -> None:
+    """Show a mosaic of images [N, 784] without frame and ticks."""
+    picture = mosaic(images, columns)
+    axis.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)
+
+
 def grid_figure(images: Images, columns: int, title: str) -> Figure:
-    """A grid of images under a title."""
+    """A grid of images [N, 784]."""
     rows = -(-len(images) // columns)
     figure = new_figure(max(0.45 * columns, 4.2), 0.45 * rows + 0.6, title)
-    show(figure.add_subplot(), mosaic(images, columns))
+    show(figure.add_subplot(), images, columns)
     return figure
 
 
 def rows_figure(rows: Sequence[tuple[str, Images]], columns: int, title: str) -> Figure:
-    """Labelled rows of images, [N, 784] each, that belong together column by column.
+    """Labelled rows of corresponding images, [N, 784] each.
 
-    More images than columns go on in further blocks of rows below.
+    If there are more images than columns, all rows continue in further blocks below.
     """
-    count = len(rows[0][1])
-    blocks = -(-count // columns)
-    height = 0.5 * len(rows) * blocks + 0.25 * blocks + 0.5
-    label_width = max(1.4, 0.2 + 0.09 * max(len(label) for label, _ in rows))
-    figure = new_figure(0.5 * columns + label_width, height, title)
-    axes = figure.subplots(blocks, 1, squeeze=False)[:, 0]
-    for block, axis in enumerate(axes):
+    labels = [label for label, _ in rows]
+    blocks = -(-len(rows[0][1]) // columns)
+    width = 0.5 * columns + max(1.4, 0.2 + 0.09 * max(map(len, labels)))
+    figure = new_figure(width, (0.5 * len(rows) + 0.25) * blocks + 0.5, title)
+    for block, axis in enumerate(figure.subplots(blocks, 1, squeeze=False)[:, 0]):
         chosen = [images[block * columns : (block + 1) * columns] for _, images in rows]
-        width = len(chosen[0])
-        blank = np.zeros((columns - width, chosen[0].shape[1]), np.float32)
-        show(
-            axis, mosaic(np.concatenate([np.concatenate((row, blank)) for row in chosen]), columns)
-        )
-        axis.set_yticks([30 * row + 13.5 for row in range(len(rows))], [label for label, _ in rows])
+        blank = np.zeros((columns - len(chosen[0]), 784), np.float32)
+        show(axis, np.concatenate([part for row in chosen for part in (row, blank)]), columns)
+        axis.set_yticks([30 * row + 13.5 for row in range(len(rows))], labels)
         axis.tick_params(length=0)
-        axis.set_anchor("W")  # in the middle, the layout would reserve too little for the labels
+        axis.set_anchor("W")  # if centred, the layout would reserve too little for the labels
     return figure
-
-
-def show(axis: mpl.axes.Axes, picture: Images) -> None:
-    """A gray picture without frame and ticks."""
-    axis.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axis.set_xticks([])
-    axis.set_yticks([])
-    axis.spines[:].set_visible(False)

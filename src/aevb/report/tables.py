@@ -1,151 +1,145 @@
-"""The runs side by side, as data (CSV), to read (Markdown) and to print (LaTeX): all of them in one
-table, what another k changes in a second.
-"""
+"""The tables of a comparison as CSV, Markdown and LaTeX: all runs, and their differences."""
 
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from aevb.intervals import Z95, mean_and_se, student_half_width
+from aevb.intervals import Estimate, estimate
+from aevb.report.runs import MARK, NOTE, TERMS, Run, Variants
 
-COLUMNS = {
-    "elbo": "ELBO",
-    "log_px_given_z": "reconstruction term",
-    "kl": "KL term",
-    "iwae_bound": "IWAE bound",
-}
-SAME = ["variant", "latent_dim", "binarisation", "likelihood", "is_log_likelihood", "iwae_k"]
-SUMMARIES = {"all, sd": "all, ± sd", "all, ci95": "all, ± 95 %"}
-MARK = "†"
-NOTE = "† Not a log-likelihood: this likelihood does not suit this binarisation of the pixels."
+FACTS = ["variant", "latent_dim", "binarisation", "likelihood", "is_log_likelihood", "iwae_k"]
+"""What all runs of one row over all seeds have in common."""
+ONE_SEED = {"{seed}": "{:.2f} ± {se:.2f}"}
+ALL_SEEDS = {"all, mean (sd)": "{:.2f} ({sd:.2f})", "all, 95 %": "[{low:.2f}, {high:.2f}]"}
+"""For each row of text, its cell in the column `seed` and those in the columns of the terms."""
 
 
-def table(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """A row a run, then, with several seeds, two rows for each k with the mean over seeds.
+def table(variants: Variants) -> pd.DataFrame:
+    """The metrics of every run, with a column `variant` if there are several variants.
 
-    In the first of them, seed `all, sd`, standard deviations over seeds stand in place of the
-    standard errors, in the second, `all, ci95`, the half widths of the means' 95 % intervals by
-    Student's t.
-
-    `rows` hold latent_dim, seed, binarisation, likelihood, is_log_likelihood, iwae_k, for each of
-    COLUMNS the mean over test images and its standard error `…_se`, in nats per image; those of a
-    study their variant too.
+    Of several seeds, a further row for each k, with seed `all`, has the mean over seeds of each
+    term, the standard error of this mean (`_se`), the standard deviation over seeds (`_sd`) and the
+    95 % interval of the mean (`_low`, `_high`).
     """
-    frame = pd.DataFrame(rows)
-    if len(set(frame["seed"])) == 1:
-        return frame
-    same = [name for name in SAME if name in frame]
-    groups = frame.groupby(same, sort=False)
-    parts = [frame]
-    for name, how in (("sd", "std"), ("ci95", student_half_width)):
-        spreads = groups[[*COLUMNS]].agg(how).add_suffix("_se")
-        summary = groups[[*COLUMNS]].mean().join(spreads).reset_index().assign(seed=f"all, {name}")
-        parts.append(summary.reindex(columns=frame.columns))
-    return pd.concat(parts, ignore_index=True)
+    names = ("latent_dim", "seed", "binarisation", "likelihood")
+    frame = pd.DataFrame(
+        {"variant": variant, **{name: run.metadata[name] for name in names}, **run.metrics}
+        for variant, runs in variants.items()
+        for run in runs
+    )
+    summaries = []
+    for values, group in frame.groupby(FACTS, sort=False):
+        if len(group) > 1:
+            summary: dict[str, Any] = dict(zip(FACTS, values, strict=True)) | {"seed": "all"}
+            for term in TERMS:
+                mean, se, low, high = estimate(group[term].tolist())
+                summary |= {term: mean, f"{term}_se": se, f"{term}_sd": group[term].std()}
+                summary |= {f"{term}_low": low, f"{term}_high": high}
+            summaries.append(summary)
+    if summaries:
+        frame = pd.concat([frame, pd.DataFrame(summaries)], ignore_index=True)
+    return frame if len(variants) > 1 else frame.drop(columns="variant")
 
 
 def readable(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table as text: `value ± standard error` for each run, and two rows over all seeds."""
+    """The table as text: `mean ± standard error` of each run, then two rows over all seeds."""
     lines = []
     for row in frame.to_dict("records"):
         mark = "" if row["is_log_likelihood"] else f" {MARK}"
-        line = {"variant": row["variant"]} if "variant" in row else {}
-        line |= {
-            "k": row["latent_dim"],
-            "seed": SUMMARIES.get(row["seed"], row["seed"]),
-            "pixels": row["binarisation"],
-            "likelihood": f"{row['likelihood']}{mark}".replace("_", " "),
-        }
-        for key, title in COLUMNS.items():
-            name = f"{title} (K = {row['iwae_k']})" if key == "iwae_bound" else title
-            line[name] = f"{row[key]:.2f} ± {row[f'{key}_se']:.2f}{mark}"
-        lines.append(line)
+        for seed, cell in (ALL_SEEDS if row["seed"] == "all" else ONE_SEED).items():
+            line = {"variant": row["variant"]} if "variant" in row else {}
+            line |= {"k": row["latent_dim"], "seed": seed.format_map(row)}
+            line |= {"binarisation": row["binarisation"]}
+            line |= {"likelihood": row["likelihood"].replace("_", " ") + mark}
+            for term, title in TERMS.items():
+                name = f"{title} (K = {row['iwae_k']})" if term == "iwae_bound" else title
+                numbers = {end: row.get(f"{term}_{end}") for end in ("se", "sd", "low", "high")}
+                line[name] = cell.format(row[term], **numbers) + mark
+            lines.append(line)
     return pd.DataFrame(lines)
 
 
-def differences(per_image: dict[tuple[int, int], dict[str, Any]]) -> pd.DataFrame:
-    """What each k changes against the first one, pairwise: a row for each k, seed and term.
-
-    Args:
-        per_image: for each (latent_dim, seed) the values of COLUMNS for the same images, [N] each.
-
-    Returns:
-        difference (this k less the first, nats per image), its standard error over images, and the
-        95 % interval: of the mean over images for one seed (normal; N is large), and in the rows
-        of seed `all`, of the mean over trainings (Student's t), whose `se` is over seeds.
-    """
-    first = next(iter(per_image))[0]
-    seeds = list(dict.fromkeys(seed for _, seed in per_image))
-    rows: list[tuple[Any, ...]] = []
-    for k in dict.fromkeys(k for k, _ in per_image if k != first):
-        for key in COLUMNS:
-            means = []
-            for seed in seeds:
-                mean, se = mean_and_se(per_image[k, seed][key] - per_image[first, seed][key])
-                means.append(mean)
-                rows.append((k, first, key, seed, mean, se, mean - Z95 * se, mean + Z95 * se))
-            if len(seeds) > 1:
-                mean, se = mean_and_se(np.array(means))
-                half = student_half_width(means)
-                rows.append((k, first, key, "all", mean, se, mean - half, mean + half))
-    names = ["latent_dim", "against", "term", "seed", "difference", "se", "low", "high"]
-    return pd.DataFrame(rows, columns=names)
-
-
-def differences_as_markdown(frame: pd.DataFrame) -> str:
-    """The differences to read: a row for each pair of k and term, a column for each seed."""
-    if frame.empty:
-        return "One latent dimension only: nothing to compare.\n"
-    cells = frame.assign(
-        cell=[
-            f"{row.difference:+.2f} [{row.low:+.2f}, {row.high:+.2f}]" for row in frame.itertuples()
-        ],
-        pair=[f"k = {row.latent_dim} less k = {row.against}" for row in frame.itertuples()],
-        term=frame["term"].map(COLUMNS),
-        seed=[f"{'all seeds' if seed == 'all' else f'seed {seed}'}" for seed in frame["seed"]],
-    )
-    rows = ["variant", "pair", "term"] if "variant" in frame else ["pair", "term"]
-    table = cells.pivot_table("cell", rows, "seed", aggfunc="first", sort=False)
-    text = table.reset_index().to_markdown(index=False, disable_numparse=True)
-    return (
-        f"{text}\n\nDifferences on the same test images, nats per image, with 95 % intervals: of "
-        "the mean over images for one seed, over trainings (Student's t) for all seeds.\n"
-    )
+def caption(frame: pd.DataFrame) -> str:
+    """What the numbers in the table are."""
+    text = "Test set, nats per image; ± is the standard error over images."
+    if "all" in frame["seed"].tolist():
+        text += (
+            " Over all seeds: the mean with the standard deviation over seeds (sd), and the 95 % "
+            "interval of the mean by Student's t."
+        )
+    return text if frame["is_log_likelihood"].all() else f"{text} {NOTE}"
 
 
 def as_csv(frame: pd.DataFrame) -> str:
-    """Either table as data, six significant digits."""
+    """A table as data, with six significant digits."""
     return str(frame.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
 
 
 def as_markdown(frame: pd.DataFrame) -> str:
-    """The readable table in Markdown, with its units and, where it is due, the warning."""
+    """The readable table and its caption in Markdown."""
     text = readable(frame).to_markdown(index=False, disable_numparse=True)
     return f"{text}\n\n{caption(frame)}\n"
 
 
 def as_latex(frame: pd.DataFrame) -> str:
-    """The readable table in LaTeX."""
-    symbols = {"±": r"$\pm$", MARK: r"$\dagger$", "-": "$-$"}
-    text = readable(frame)
-    cells = text.map(lambda cell: _replace(str(cell), symbols))
-    body = cells.to_latex(index=False, column_format="rrll" + "r" * len(COLUMNS))
+    """The readable table in LaTeX, its caption as a comment."""
+    symbols = str.maketrans({"±": r"$\pm$", MARK: r"$\dagger$", "-": "$-$", "%": r"\%"})
+    cells = readable(frame).map(lambda cell: str(cell).translate(symbols))
+    body = cells.to_latex(index=False, column_format="rrll" + "r" * len(TERMS))
     return f"% {caption(frame)}\n{body}"
 
 
-def caption(frame: pd.DataFrame) -> str:
-    """What the numbers are."""
-    text = "Test set, nats per image; ± is the standard error over images"
-    if frame["seed"].isin(SUMMARIES).any():
-        text += (
-            ", in the rows over all seeds the standard deviation over seeds (sd) and the 95 % "
-            "interval of their mean by Student's t"
-        )
-    return text + ("." if frame["is_log_likelihood"].all() else f". {NOTE}")
+def pairwise(runs: Sequence[Run], reference: Sequence[Run]) -> dict[tuple[str, Any], Estimate]:
+    """Mean differences, for the same test images, between runs and reference runs of equal seeds.
+
+    Returns:
+        For each term and seed the mean over images in nats per image, positive if `runs` have the
+        higher value; if there are several seeds, then for each term and `all` the mean over them.
+    """
+    result: dict[tuple[str, Any], Estimate] = {}
+    for term in TERMS:
+        means = []
+        for run, other in zip(runs, reference, strict=True):
+            change = run.evaluation[term].astype(float) - other.evaluation[term]
+            result[term, run.seed] = estimate(change)
+            means.append(result[term, run.seed].mean)
+        if len(runs) > 1:
+            result[term, "all"] = estimate(means)
+    return result
 
 
-def _replace(text: str, symbols: dict[str, str]) -> str:
-    for symbol, replacement in symbols.items():
-        text = text.replace(symbol, replacement)
-    return text
+def differences(variants: Variants) -> pd.DataFrame:
+    """The `pairwise` differences of every k from the first k of the same variant."""
+    rows = []
+    for variant, runs in variants.items():
+        of_k: dict[int, list[Run]] = {}
+        for run in runs:
+            of_k.setdefault(run.latent_dim, []).append(run)
+        first, *others = of_k
+        for k in others:
+            changes = pairwise(of_k[k], of_k[first])
+            rows += [(variant, k, first, *key, *change) for key, change in changes.items()]
+    names = ["variant", "latent_dim", "against", "term", "seed", "difference", "se", "low", "high"]
+    frame = pd.DataFrame(rows, columns=names)
+    return frame if len(variants) > 1 else frame.drop(columns="variant")
+
+
+def differences_as_markdown(frame: pd.DataFrame) -> str:
+    """The differences as text: a row for each pair of k and each term, a column for each seed."""
+    if frame.empty:
+        return "There is only one latent dimension: nothing to compare.\n"
+    lines: dict[tuple[str, ...], dict[str, str]] = {}
+    for row in frame.to_dict("records"):
+        line = {"variant": row["variant"]} if "variant" in row else {}
+        line["comparison"] = "k = {latent_dim} against k = {against}".format_map(row)
+        line["term"] = TERMS[row["term"]]
+        seed = "all seeds" if row["seed"] == "all" else f"seed {row['seed']}"
+        cell = "{difference:+.2f} [{low:+.2f}, {high:+.2f}]".format_map(row)
+        lines.setdefault(tuple(line.values()), line)[seed] = cell
+    text = pd.DataFrame(lines.values()).to_markdown(index=False, disable_numparse=True)
+    over = "images; for all seeds, over trainings" if "all" in frame["seed"].tolist() else "images"
+    return (
+        f"{text}\n\nMean differences for the same test images, in nats per image, with 95 % "
+        f"intervals over {over}.\n"
+    )

@@ -1,0 +1,237 @@
+"""Estimate log p(x) by annealed importance sampling, without the encoder.
+
+Neal 2001 (arXiv:physics/9803008), for decoders Wu et al. 2017 (arXiv:1611.04273). A chain starts
+at a draw from the prior and moves through p_t(z) ∝ p(z) p(x|z)^beta_t, with beta rising from 0 to
+1, by Hamiltonian Monte Carlo (Neal 2011, arXiv:1206.1901), which leaves each p_t invariant; its
+weight is an unbiased estimate of p(x). For images simulated from the model a draw z of p(z|x) is
+known, and the same chain run backwards from it gives an upper bound: bidirectional Monte Carlo,
+Grosse et al. 2015 (arXiv:1511.02543).
+
+Shapes: B images of D pixels, R chains for each, k latent dimensions; all in nats per image.
+"""
+
+import math
+from argparse import Namespace
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aevb.bounds import iwae_bound
+from aevb.evaluation import Floats, evaluate
+from aevb.files import Arrays
+from aevb.model import VAE
+from aevb.research import scoring
+from aevb.research.scoring import Callback, silent
+from aevb.rng import generator, torch_generator
+
+BLOCK = 50
+"""Images that share a random stream; fixed, so that results do not depend on their number."""
+ACCEPTANCE = 0.65
+"""What the step sizes are tuned to: the optimum in many dimensions, Neal 2011, section 4.4."""
+TUNING = 25
+"""Test images, the last ones, that the step sizes are tuned on."""
+
+Doubles = NDArray[np.float64]
+
+
+class State(NamedTuple):
+    """Positions z of the chains, [R, B, k], with log p(x|z), [R, B], and its gradient by z."""
+
+    z: Tensor
+    log_px: Tensor
+    gradient: Tensor
+
+    def log_density(self, beta: float) -> Tensor:
+        """log p(z) p(x|z)^beta up to a constant, [R, B] in float64."""
+        return beta * self.log_px.double() - self.z.double().square().sum(-1) / 2
+
+    def force(self, beta: float) -> Tensor:
+        """Gradient of the log density by z, [R, B, k]."""
+        return beta * self.gradient - self.z
+
+
+def state_at(model: VAE, x: Tensor, z: Tensor) -> State:
+    """The state of chains at z, [R, B, k], for images [B, D]."""
+    z = z.detach().requires_grad_()
+    with torch.enable_grad():
+        log_px = model.log_px_given_z(x, z)
+        (gradient,) = torch.autograd.grad(log_px.sum(), z)
+    return State(z.detach(), log_px.detach(), gradient)
+
+
+def leapfrog(
+    model: VAE, x: Tensor, state: State, momentum: Tensor, beta: float, step: float, count: int
+) -> tuple[State, Tensor]:
+    """`count` steps of Hamiltonian dynamics with unit masses: Neal 2011, section 2.3."""
+    for _ in range(count):
+        momentum = momentum + step / 2 * state.force(beta)
+        state = state_at(model, x, state.z + step * momentum)
+        momentum = momentum + step / 2 * state.force(beta)
+    return state, momentum
+
+
+def normal(random: Generator, shape: tuple[int, ...]) -> Tensor:
+    """Standard normal numbers, [R, B, k]; those of an image do not depend on B ≤ BLOCK."""
+    chains, images, k = shape
+    return torch.from_numpy(random.standard_normal((chains, BLOCK, k), np.float32))[:, :images]
+
+
+def transition(
+    model: VAE, x: Tensor, state: State, beta: float, step: float, count: int, random: Generator
+) -> tuple[State, Tensor]:
+    """One transition of Hamiltonian Monte Carlo, which leaves p(z) p(x|z)^beta invariant.
+
+    Returns:
+        The new state, and the probability with which the move was accepted, [R, B].
+    """
+    momentum = normal(random, state.z.shape)
+    moved, turned = leapfrog(model, x, state, momentum, beta, step, count)
+    log_ratio = moved.log_density(beta) - state.log_density(beta)
+    log_ratio += (momentum.double().square() - turned.double().square()).sum(-1) / 2
+    log_ratio = log_ratio.nan_to_num(nan=-math.inf)  # where the dynamics diverged
+    exponential = torch.from_numpy(random.standard_exponential((len(state.z), BLOCK)))
+    accepted = -exponential[:, : len(x)] < log_ratio
+    z, log_px, gradient = (
+        torch.where(accepted.reshape(accepted.shape + (1,) * (a.ndim - 2)), a, b)
+        for a, b in zip(moved, state, strict=True)
+    )
+    return State(z, log_px, gradient), log_ratio.clamp(max=0).exp()
+
+
+class Plan(NamedTuple):
+    """Powers of p(x|z) from 0 to 1 and the step size at each, [T + 1], and leapfrog steps per move.
+
+    It is fixed before the chains run, so that their weights are unbiased.
+    """
+
+    betas: Doubles
+    steps: Doubles
+    leapfrog: int
+
+
+def schedule(temperatures: int) -> Doubles:
+    """beta_0 = 0 to beta_T = 1 along a sigmoid from −4 to 4, as in Wu et al. 2017."""
+    sigmoid = 1 / (1 + np.exp(-np.linspace(-4, 4, temperatures + 1)))
+    return np.asarray((sigmoid - sigmoid[0]) / (sigmoid[-1] - sigmoid[0]))
+
+
+def tuned(model: VAE, x: Floats, temperatures: int, count: int, seed: int) -> Plan:
+    """Step sizes that accept 65 % of the moves, on at most BLOCK images [N, D] for tuning only.
+
+    Chains go from the prior to p(z|x) once, and the step grows or shrinks as moves are accepted.
+    """
+    betas, steps, step = schedule(temperatures), [], 0.5
+    images, random = torch.from_numpy(x), generator("ais tune", seed)
+    state = state_at(model, images, normal(random, (1, len(x), model.latent_dim)))
+    for beta in betas.tolist():
+        steps.append(step)
+        state, acceptance = transition(model, images, state, beta, step, count, random)
+        step *= math.exp(0.2 * (float(acceptance.mean()) - ACCEPTANCE))
+    return Plan(betas, np.array(steps), count)
+
+
+def log_weights(
+    model: VAE,
+    x: Floats,
+    plan: Plan,
+    chains: int,
+    seed: int,
+    posterior: Floats | None = None,
+    callback: Callback = silent,
+) -> tuple[Doubles, float]:
+    """Log weights of annealed chains for images [N, D], [R, N], and the mean acceptance.
+
+    The weights have mean p(x). With `posterior`, a draw of p(z|x) for each image, [N, k], the
+    chains run backwards from there, and the inverse weights have mean 1 / p(x).
+    """
+    path = list(range(len(plan.betas)))[:: 1 if posterior is None else -1]
+    direction = "ais forward" if posterior is None else "ais backward"
+    weights, shares = [], []
+    for block, images in enumerate(torch.from_numpy(x).split(BLOCK)):
+        random = generator(direction, seed, block)
+        z = normal(random, (chains, len(images), model.latent_dim))
+        if posterior is not None:
+            z = torch.from_numpy(posterior[block * BLOCK :][:BLOCK]).expand_as(z)
+        state = state_at(model, images, z)
+        total = torch.zeros(chains, len(images), dtype=torch.float64)
+        for here, there in pairwise(path):
+            total += abs(plan.betas[there] - plan.betas[here]) * state.log_px.double()
+            if there != path[-1]:  # no weight depends on a last move
+                beta, step = float(plan.betas[there]), float(plan.steps[there])
+                state, share = transition(model, images, state, beta, step, plan.leapfrog, random)
+                shares.append(share.mean(0))
+            callback(len(images))
+        weights.append(total.numpy())
+    return np.concatenate(weights, 1), float(torch.cat(shares).mean())
+
+
+def lower_bound(log_weights: Doubles) -> Doubles:
+    """log of the mean weight of forward chains, [R, N] to [N]: on average at most log p(x)."""
+    return np.asarray(iwae_bound(torch.from_numpy(log_weights)))
+
+
+def upper_bound(log_weights: Doubles) -> Doubles:
+    """−log of the mean inverse weight of backward chains: on average at least log p(x)."""
+    return -lower_bound(-log_weights)
+
+
+@torch.inference_mode()
+def simulate(model: VAE, count: int, seed: int) -> tuple[Floats, Floats]:
+    """Images drawn from the model, [N, D], and the z of each, a draw of p(z|x), [N, k]."""
+    z = generator("ais z", seed).standard_normal((count, model.latent_dim), np.float32)
+    params = model.decoder(torch.from_numpy(z))
+    return model.likelihood.sample(params, torch_generator("cpu", "ais x", seed)).numpy(), z
+
+
+def ais_metrics(terms: dict[str, Doubles]) -> dict[str, float]:
+    """Means over images in nats per image, each with its standard error over images.
+
+    `log_px` is the estimate, on average a lower bound. `simulated_gap`, upper minus lower bound on
+    simulated images, limits how far below log p(x) the estimate is on average there.
+    """
+    differences = {
+        "log_px_minus_elbo": terms["log_px"] - terms["elbo"],
+        "log_px_minus_iwae": terms["log_px"] - terms["iwae_bound"],
+        "simulated_gap": terms["simulated_upper"] - terms["simulated_lower"],
+    }
+    return {"images": len(terms["log_px"]), **scoring.means(terms | differences)}
+
+
+PARSER = scoring.parser(__doc__, "ais")
+
+
+def main(args: Namespace) -> None:
+    """Tune the steps, run the chains and bound log p(x) from both sides."""
+    inputs = scoring.read_inputs(args)
+    model, x = inputs.model, inputs.first(args.images, reserved=TUNING)
+    plan = tuned(model, inputs.x[-TUNING:], args.temperatures, args.leapfrog, args.seed)
+    simulated, z = simulate(model, args.images, args.seed)
+    with scoring.progress(inputs.name, 3 * len(x) * args.temperatures, "step") as bar:
+        fixed = (plan, args.chains, args.seed)
+        weights, accepted = log_weights(model, x, *fixed, callback=bar.update)
+        forward, _ = log_weights(model, simulated, *fixed, callback=bar.update)
+        backward, _ = log_weights(model, simulated, *fixed, z, callback=bar.update)
+    terms = evaluate(model, x, args.iwae_k, args.seed)
+    estimates: Arrays = {
+        "log_px": lower_bound(weights),
+        "elbo": terms["log_px_given_z"].astype(float) - terms["kl"],
+        "iwae_bound": terms["iwae_bound"],
+        "simulated_lower": lower_bound(forward),
+        "simulated_upper": upper_bound(backward),
+    }
+    metrics = ais_metrics(estimates) | {"iwae_k": args.iwae_k, "acceptance": accepted}
+    metrics |= inputs.is_log_likelihood()
+    arrays: Arrays = {name: values.astype(np.float32) for name, values in estimates.items()}
+    arrays |= {"log_weights": weights, "betas": plan.betas, "step_sizes": plan.steps}
+    arrays |= {"simulated": simulated, "simulated_z": z, "labels": inputs.test.labels[: len(x)]}
+    summary = (
+        f"log p(x) {metrics['log_px']:.2f} nats per image, {metrics['log_px_minus_elbo']:.2f} ± "
+        f"{metrics['log_px_minus_elbo_se']:.2f} above the ELBO; bounds on simulated images differ "
+        f"by {metrics['simulated_gap']:.2f}"
+    )
+    inputs.write(args, arrays, metrics, summary)

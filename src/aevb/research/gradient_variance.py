@@ -1,0 +1,124 @@
+"""Measure the variance of three estimators of the gradient of E_q[log p(x|z)].
+
+The gradient by mu, in nats per unit of mu, is estimated without bias from one draw
+z = mu + sigma ⊙ eps of q(z|x) = N(mu, diag sigma²):
+
+    reparametrised    ∇_z log p(x|z)                        Kingma & Welling 2013, section 2.4
+    score             log p(x|z) (z − mu) / sigma²          ibid., section 2.2; Williams 1992
+    baseline          (log p(x|z) − b) (z − mu) / sigma²    b: mean over the image's other draws
+
+(z − mu) / sigma² is the score, ∇_mu log q(z|x), whose mean is 0; b adds no bias, because it does
+not depend on the draw that it is subtracted from: Mohamed et al. 2020 (arXiv:1906.10652). The KL
+term has a closed form, so its gradient has no variance.
+"""
+
+import math
+from argparse import Namespace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from aevb.bounds import LatentVariableModel, reparameterise
+from aevb.evaluation import BLOCK, DRAWS, Floats
+from aevb.research import scoring
+from aevb.research.scoring import Callback, silent
+from aevb.rng import generator
+
+ESTIMATORS = ("reparametrised", "score", "baseline")
+
+
+@torch.no_grad()
+def gradients(
+    model: LatentVariableModel, x: Floats, samples: int, seed: int, callback: Callback = silent
+) -> dict[str, NDArray[Any]]:
+    """Mean and variance of each of ESTIMATORS, in their order and with the same draws.
+
+    Returns:
+        float32 arrays for images [N, D]: mean over the draws, [N, 3, k], and variance of one draw,
+        summed over the k dimensions, [N, 3]. Only sums over draws are kept, in float64.
+    """
+    blocks = []
+    for block, images in enumerate(torch.from_numpy(x).split(BLOCK)):
+        mu, log_var = model.encode(images)
+        random = generator("estimators", seed, block)
+        total = torch.zeros((len(images), 1), dtype=torch.float64)
+        sums = torch.zeros((7, *mu.shape), dtype=torch.float64)
+        for start in range(0, samples, DRAWS):
+            shape = (min(DRAWS, samples - start), BLOCK, mu.shape[1])
+            eps = torch.from_numpy(random.standard_normal(shape, np.float32))[:, : len(images)]
+            z = reparameterise(mu, log_var, eps).requires_grad_()
+            with torch.enable_grad():
+                log_px = model.log_px_given_z(images, z)
+                (gradient,) = torch.autograd.grad(log_px.sum(), z)
+            slope, value = gradient.double(), log_px.detach().double().unsqueeze(-1)
+            score = eps.double() * torch.exp(-log_var.double() / 2)
+            powers = (slope, score, value * score)
+            squares = (slope**2, score**2, value * score**2, (value * score) ** 2)
+            sums += torch.stack((*powers, *squares)).sum(1)
+            total += value.sum(0)
+        slope, score, product, slope_2, score_2, product_1, product_2 = sums / samples
+        # With b the mean over the other draws, value − b is (value − mean) scale. The mean is known
+        # only after the last draw, so squares are multiplied out, which float64 has the digits for.
+        b, scale = total / samples, samples / (samples - 1)
+        centred_2 = product_2 - 2 * b * product_1 + b**2 * score_2
+        mean = torch.stack((slope, product, scale * (product - b * score)), 1)
+        second = torch.stack((slope_2, product_2, scale**2 * centred_2), 1)
+        blocks.append((mean, (second - mean**2).sum(-1) * scale))
+        callback(len(images))
+    columns = (torch.cat(column).float().numpy() for column in zip(*blocks, strict=True))
+    return dict(zip(("mean", "variance"), columns, strict=True))
+
+
+def ratio_with_error(
+    name: str, above: NDArray[np.float64], below: NDArray[np.float64]
+) -> dict[str, float]:
+    """Ratio of two means over images [N], and its standard error by the delta method.
+
+    Both are nan if the lower mean is 0, as for a decoder that ignores z.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = above.mean() / below.mean()
+        residual = (above - ratio * below) / below.mean()
+    return {name: float(ratio), f"{name}_se": float(residual.std(ddof=1) / math.sqrt(len(below)))}
+
+
+def gradient_metrics(terms: dict[str, NDArray[Any]], samples: int) -> dict[str, float]:
+    """Means over images, each with its standard error over images.
+
+    `variance_NAME` is that of one draw, and `variance_ratio_NAME` its ratio to the reparametrised
+    one. `squared_norm_NAME`, of the mean gradient, is unbiased and so sometimes below 0.
+    `samples_needed_NAME` is the number of draws whose mean has a variance as large as the squared
+    norm, a signal-to-noise ratio of 1; the norm is that of the least noisy, the reparametrised one.
+    """
+    variance = terms["variance"].astype(float)
+    squared_norm = (terms["mean"].astype(float) ** 2).sum(-1) - variance / samples
+    metrics: dict[str, float] = {"images": len(variance), "samples": samples}
+    for place, name in enumerate(ESTIMATORS):
+        own = variance[:, place]
+        metrics |= scoring.means(
+            {f"variance_{name}": own, f"squared_norm_{name}": squared_norm[:, place]}
+        )
+        metrics |= ratio_with_error(f"samples_needed_{name}", own, squared_norm[:, 0])
+        if place:
+            metrics |= ratio_with_error(f"variance_ratio_{name}", own, variance[:, 0])
+    return metrics
+
+
+PARSER = scoring.parser(__doc__, "gradient_variance")
+
+
+def main(args: Namespace) -> None:
+    """Estimate means and variances per image; write them and their means over images."""
+    inputs = scoring.read_inputs(args)
+    x = inputs.first(args.images)
+    with scoring.progress(inputs.name, len(x)) as bar:
+        terms = gradients(inputs.model, x, args.samples, args.seed, bar.update)
+    metrics = gradient_metrics(terms, args.samples) | inputs.is_log_likelihood()
+    summary = (
+        f"variance of the score function estimator {metrics['variance_ratio_score']:.0f} ± "
+        f"{metrics['variance_ratio_score_se']:.0f} times the reparametrised one's, with a baseline "
+        f"{metrics['variance_ratio_baseline']:.1f} ± {metrics['variance_ratio_baseline_se']:.1f}"
+    )
+    inputs.write(args, {**terms, "labels": inputs.test.labels[: len(x)]}, metrics, summary)

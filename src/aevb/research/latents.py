@@ -1,0 +1,163 @@
+"""Measure what the latents hold: active units, mutual information, the class.
+
+Test images are scored; training images are used only to fit the two classifiers.
+"""
+
+import math
+from argparse import Namespace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from torch import Tensor
+
+from aevb.bounds import Terms, kl_per_dimension, log_importance_weights, reparameterise
+from aevb.data import model_inputs
+from aevb.evaluation import BLOCK, Floats, mean_kl_per_dimension
+from aevb.files import Arrays
+from aevb.research import scoring
+from aevb.research.scoring import Callback, silent
+from aevb.rng import generator
+
+THRESHOLDS = np.logspace(-4, 1, 21)
+"""Four per decade: how the number of active units depends on the threshold."""
+
+Labels = NDArray[np.uint8]
+Doubles = NDArray[np.float64]
+
+
+def unit_variances(mu: Floats) -> Doubles:
+    """The activity of each unit, [k]: the variance over images of E[z|x] = mu, [N, k].
+
+    Burda et al. 2015 (arXiv:1509.00519) call a unit active if it is above 0.01.
+    """
+    return np.asarray(mu.astype(np.float64).var(0, ddof=1))
+
+
+def active_units(variances: Doubles, thresholds: Doubles) -> NDArray[np.int64]:
+    """The number of units above each of the thresholds [T], [T]."""
+    return np.asarray((variances > thresholds[:, None]).sum(1))
+
+
+@torch.inference_mode()
+def information(
+    mu: Floats, log_var: Floats, samples: int, seed: int, callback: Callback = silent
+) -> dict[str, Doubles]:
+    """Split the KL term of N images, from q(z|x) = N(mu, diag sigma²), each [N, k].
+
+    Hoffman & Johnson 2016, "ELBO surgery": for the empirical distribution of these N images,
+    whose aggregate posterior is q(z) = 1/N Σ q(z|x_n),
+
+        1/N Σ KL(q(z|x_n) ‖ p(z))  =  I(x; z)  +  KL(q(z) ‖ p(z))
+
+    Returns:
+        float64 arrays [N] in nats, whose means over images are these terms: kl (closed form),
+        mutual_information (log q(z|x) − log q(z), at most log N) and marginal_kl
+        (log q(z) − log p(z)), unbiased means over `samples` draws of z per image; and their
+        Monte Carlo error, kl_residual = kl − mutual_information − marginal_kl.
+
+    I is at most log N, which it nearly reaches at k = 20: then it shows that N images can be told
+    apart, not how much z holds, and marginal_kl is the KL term minus log N. Both depend on N at
+    k = 3 too: compare them at equal N only.
+    """
+    q_mu, q_log_var = torch.from_numpy(mu).double(), torch.from_numpy(log_var).double()
+    pairs = zip(q_mu.split(BLOCK), q_log_var.split(BLOCK), strict=True)
+    results = []
+    for block, (means, log_vars) in enumerate(pairs):
+        random = generator("latents", seed, block)
+        kl = kl_per_dimension(means, log_vars).sum(-1)
+        log_ratio, log_aggregate = torch.zeros_like(kl), torch.zeros_like(kl)
+        prior_alone = Terms(torch.zeros_like(kl), kl, means, log_vars)
+        for _ in range(samples):
+            eps = torch.from_numpy(random.standard_normal((BLOCK, mu.shape[1])))[: len(means)]
+            log_ratio -= log_importance_weights(prior_alone, eps)
+            z = reparameterise(means, log_vars, eps)
+            log_aggregate += log_aggregate_ratio(z, q_mu, q_log_var)
+        mutual_information = (log_ratio - log_aggregate) / samples
+        marginal_kl = log_aggregate / samples
+        results.append((kl, mutual_information, marginal_kl, kl - log_ratio / samples))
+        callback(len(means))
+    names = ("kl", "mutual_information", "marginal_kl", "kl_residual")
+    columns = (torch.cat(column).numpy() for column in zip(*results, strict=True))
+    return dict(zip(names, columns, strict=True))
+
+
+def log_aggregate_ratio(z: Tensor, mu: Tensor, log_var: Tensor) -> Tensor:
+    """log q(z) − log p(z), [...], for z [..., k] and q(z) = 1/N Σ N(mu_n, diag sigma_n²), [N, k].
+
+    As a matrix product of (z, z²) with the natural parameters; its error is about 1e-16
+    (mu / sigma)² nats.
+    """
+    weighted = mu * torch.exp(-log_var)
+    natural = torch.cat((weighted, -torch.expm1(-log_var) / 2), -1)
+    log_norm = (mu * weighted + log_var).sum(-1) / 2
+    log_ratios = torch.cat((z, z.square()), -1) @ natural.T - log_norm
+    return torch.logsumexp(log_ratios, -1) - math.log(len(mu))
+
+
+def predicted_classes(
+    mu: Floats, labels: Labels, test_mu: Floats, neighbours: int
+) -> dict[str, Labels]:
+    """Classes of test images [M], predicted from the mu and labels of training images, [N, k], [N].
+
+    By majority of the nearest neighbours (knn) and by logistic regression (linear); InputError if
+    there are too few training images or classes.
+    """
+    scoring.require(
+        len(labels) >= neighbours and len(np.unique(labels)) > 1,
+        f"{len(labels)} training images of {len(np.unique(labels))} classes: should be at least "
+        f"--neighbours {neighbours}, of two classes",
+    )
+    knn, linear = KNeighborsClassifier(neighbours), LogisticRegression(max_iter=1000)
+    return {
+        name: classifier.fit(mu.astype(np.float64), labels).predict(test_mu.astype(np.float64))
+        for name, classifier in (("knn", knn), ("linear", linear))
+    }
+
+
+def latent_metrics(
+    terms: dict[str, Doubles], predictions: dict[str, Labels], labels: Labels
+) -> dict[str, float]:
+    """Means over images with their standard errors, and accuracies with theirs.
+
+    The standard errors of mutual_information and marginal_kl treat log q(z) as given.
+    """
+    right = {f"{name}_accuracy": found == labels for name, found in predictions.items()}
+    counts = {"images": len(labels), "log_images": math.log(len(labels))}
+    return counts | scoring.means(terms | right)
+
+
+PARSER = scoring.parser(__doc__, "latents", "train test model metrics arrays")
+
+
+def main(args: Namespace) -> None:
+    """Encode the images, split the KL term, classify; write the metrics and their terms."""
+    inputs = scoring.read_inputs(args)
+    train, labels = scoring.read_training_set(args.train), inputs.test.labels
+    mu, log_var = inputs.encode(inputs.x)
+    train_mu, _ = inputs.encode(model_inputs(train, inputs.metadata["binarisation"]))
+    predictions = predicted_classes(train_mu, train.labels, mu, args.neighbours)
+    with scoring.progress(inputs.name, len(mu)) as bar:
+        terms = information(mu, log_var, args.samples, args.seed, bar.update)
+    variances = unit_variances(mu)
+    (active,) = active_units(variances, np.array([args.threshold])).tolist()
+    settings = {name: vars(args)[name] for name in ("threshold", "samples", "neighbours")}
+    metrics = {"active_units": active, **settings, **latent_metrics(terms, predictions, labels)}
+    arrays: Arrays = {
+        **terms,
+        **{f"{name}_prediction": found for name, found in predictions.items()},
+        "labels": labels,
+        "unit_variances": variances,
+        "kl_per_dimension": mean_kl_per_dimension(mu, log_var),
+        "thresholds": THRESHOLDS,
+        "active_units": active_units(variances, THRESHOLDS),
+    }
+    summary = (
+        f"{active} active units, KL {metrics['kl']:.2f} = mutual information "
+        f"{metrics['mutual_information']:.2f} (at most {metrics['log_images']:.2f}) + marginal KL "
+        f"{metrics['marginal_kl']:.2f} nats, accuracy {metrics['knn_accuracy']:.1%} (neighbours), "
+        f"{metrics['linear_accuracy']:.1%} (linear)"
+    )
+    inputs.write(args, arrays, metrics, summary)

@@ -1,0 +1,146 @@
+"""What the stages on request share: command line, inputs, and how they write their results."""
+
+import math
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import threadpool_limits
+
+from aevb.data import ImageSet, fixed_draw, model_inputs, read_set
+from aevb.files import Arrays, InputError, write_json, write_tensors
+from aevb.intervals import mean_with_error
+from aevb.likelihoods import is_likelihood
+from aevb.model import VAE, read_model
+from aevb.plumbing import cli
+from aevb.plumbing.devices import repeatable
+from aevb.plumbing.params import Params
+
+Callback = Callable[[int], Any]
+"""Called with the number of items that were finished."""
+
+FILES = {
+    "train": "training images (.safetensors)",
+    "test": "test images (.safetensors)",
+    "model": "the trained model (.safetensors)",
+    "metrics": "means over images to write (.json)",
+    "arrays": "arrays that the means are computed from, to write (.safetensors)",
+}
+
+
+def parser(
+    description: str | None, section: str, files: str = "test model metrics arrays", **more: str
+) -> cli.Parser:
+    """The command line of a stage: a section of params.yaml, some of FILES, and more files."""
+    result = cli.parser(description, type(getattr(Params(), section)))
+    result.set_defaults(section=section)
+    for name, text in ({name: FILES[name] for name in files.split()} | more).items():
+        result.add_argument(f"--{name}", type=Path, required=True, help=text)
+    return result
+
+
+def prepare(args: Namespace) -> Any:
+    """Make the computation repeatable and return the checked parameters (InputError)."""
+    repeatable()
+    threadpool_limits(1)
+    return cli.settings(type(getattr(Params(), args.section)), args)
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise an InputError with this message unless the condition holds."""
+    if not condition:
+        raise InputError(message)
+
+
+def silent(_: int) -> None:
+    """The callback that does nothing."""
+
+
+def progress(name: str, total: int, unit: str = "image") -> Any:
+    """A progress bar, to be used as a context; its `update` is a Callback."""
+    return cli.progress(None, name, total, unit)
+
+
+def finish(summary: str, path: Path) -> None:
+    """Log what a stage found and where it is written."""
+    cli.log.info("%s, wrote %s", summary, path)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A trained model and the test images that it is scored on.
+
+    Attributes:
+        name: the stage and the run, for messages.
+        run: the run, for titles: `k = 3, seed 0`.
+        metadata: that of the model.
+        x: the test images, binarised as in training, float32 [N, 784].
+    """
+
+    name: str
+    run: str
+    model: VAE
+    metadata: dict[str, Any]
+    test: ImageSet
+    x: NDArray[np.float32]
+
+    def first(self, images: int, reserved: int = 0) -> NDArray[np.float32]:
+        """The first test images, [images, 784]; InputError if they include the reserved last."""
+        rest = f", of which the last {reserved} are kept for tuning" if reserved else ""
+        fault = f"--images {images}: the test set has {len(self.x)} images{rest}"
+        require(images + reserved <= len(self.x), fault)
+        return self.x[:images]
+
+    @torch.inference_mode()
+    def encode(self, x: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """mu and log sigma² of q(z|x), each [N, k]."""
+        mu, log_var = self.model.encode(torch.from_numpy(x))
+        return mu.numpy(), log_var.numpy()
+
+    def is_log_likelihood(self) -> dict[str, int]:
+        """A metric: 1 if the likelihood suits the binarisation, so that bounds bound log p(x)."""
+        suits = is_likelihood(self.metadata["likelihood"], self.metadata["binarisation"])
+        return {"is_log_likelihood": int(suits)}
+
+    def write(
+        self, args: Namespace, arrays: Arrays, metrics: Mapping[str, float], summary: str
+    ) -> None:
+        """Write `--arrays` and `--metrics`; InputError if a metric is not finite."""
+        for name, value in metrics.items():
+            require(math.isfinite(value), f"{self.name}: {name} is {value}; train the model again")
+        write_tensors(args.arrays, args.section, arrays, self.metadata)
+        write_json(args.metrics, metrics)
+        mark = "" if metrics.get("is_log_likelihood", 1) else " († not a log-likelihood)"
+        finish(f"{self.name}: {summary}{mark}", args.metrics)
+
+
+def read_inputs(args: Namespace) -> Inputs:
+    """Prepare, and read the model and the test images; InputError as these functions raise it."""
+    prepare(args)
+    model, metadata = read_model(args.model)
+    test = read_set(args.test)
+    run = f"k = {model.latent_dim}, seed {metadata['seed']}"
+    x = model_inputs(test, metadata["binarisation"])
+    return Inputs(f"{args.section} {run}", run, model, metadata, test, x)
+
+
+def read_training_set(path: Path) -> ImageSet:
+    """Training images with the one static draw that `train.binarisation: static` trains on.
+
+    The file has none, since dynamic binarisation draws them anew in each epoch.
+    """
+    images = read_set(path)
+    return replace(images, binary=fixed_draw(images.images, "train", images.metadata["seed"]))
+
+
+def means(values: Mapping[str, ArrayLike]) -> dict[str, float]:
+    """The mean over images of each quantity and, as `…_se`, its standard error."""
+    metrics: dict[str, float] = {}
+    for name, per_image in values.items():
+        metrics |= mean_with_error(name, per_image)
+    return metrics

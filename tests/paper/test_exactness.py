@@ -1,0 +1,326 @@
+"""The IWAE bound and annealed importance sampling where log p(x) is known.
+
+It is known in closed form for the linear-Gaussian model, and by quadrature for a VAE with two
+latent dimensions.
+"""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from aevb.bounds import iwae_bound
+from aevb.data import model_inputs
+from aevb.evaluation import evaluate
+from aevb.model import VAE
+from aevb.research import ais, iwae
+from linear_gaussian import K, LinearGaussian, model
+
+torch.set_num_threads(1)
+
+
+def z_score(values: NDArray[np.floating]) -> float:
+    """The mean in standard errors."""
+    values = np.asarray(values, float)
+    return float(values.mean() / stats.sem(values))
+
+
+# The IWAE bound against K.
+
+
+@pytest.mark.parametrize(
+    ("samples", "expected"),
+    [(1, [1]), (2, [1, 2]), (10, [1, 10]), (11, [1, 10, 11]), (5000, [1, 10, 100, 1000, 5000])],
+)
+def test_sample_counts_are_powers_of_ten_and_the_last(samples, expected):
+    assert iwae.sample_counts(samples) == expected
+
+
+@pytest.mark.parametrize("k", [1, 7, 250])
+def test_groups_are_disjoint_and_weights_equal_their_definition(k):
+    log_weights = torch.from_numpy(np.random.default_rng(0).normal(-100, 3, (250, 4)))
+    found = iwae.groups(log_weights, k)
+    expected = log_weights[: 250 // k * k].split(k)
+    torch.testing.assert_close(found, torch.stack(expected, 1), rtol=0, atol=0)
+    weights = (found - found.max()).exp()
+    sizes = weights.sum(0).square() / weights.square().sum(0)
+    torch.testing.assert_close(iwae.effective_samples(found), sizes, rtol=1e-9, atol=0)
+
+
+def test_effective_samples_of_known_weights():
+    """w = exp(m e − m²/2) has E[w] = 1 and E[w²] = exp(m²)."""
+    random, m = np.random.default_rng(1), 0.7
+    log_weights = torch.from_numpy(m * random.standard_normal((200_000, 3)) - m**2 / 2 - 1000)
+    sizes = iwae.effective_samples(log_weights)
+    np.testing.assert_allclose(sizes / 200_000, math.exp(-(m**2)), rtol=0.02)
+    np.testing.assert_allclose(iwae_bound(log_weights), -1000, atol=0.01)
+
+
+def test_with_the_exact_posterior_all_weights_are_equal():
+    exact = model()
+    x = exact.draw(120)
+    terms = iwae.bounds_against_k(exact, x, 130, seed=0)
+    assert terms["k"].tolist() == [1, 10, 100, 130]
+    for place, k in enumerate(terms["k"]):
+        np.testing.assert_allclose(terms["effective_samples"][:, place], k, rtol=1e-6)
+        np.testing.assert_allclose(terms["iwae_bound"][:, place], exact.log_px(x), rtol=1e-6)
+    metrics = iwae.iwae_metrics(terms)
+    assert metrics["ess_100"] == metrics["ess_100_p10"] == pytest.approx(1)
+
+
+def test_bounds_rise_from_the_elbo_to_log_px():
+    wrong = model(wrong=3)
+    x = wrong.draw(400)
+    terms = iwae.bounds_against_k(wrong, x, 2000, seed=0)
+    bounds = terms["iwae_bound"].astype(float)
+    elbo, log_px = wrong.mean_log_px_given_z(x) - wrong.kl(x), wrong.log_px(x)
+    assert abs(z_score(bounds[:, 0] - elbo)) < 4
+    steps = np.diff(bounds, axis=1)
+    assert min(z_score(step) for step in steps.T[:3]) > 4
+    assert z_score(log_px - bounds[:, 2]) > 4
+    assert z_score(log_px - bounds[:, -1]) > -4
+    assert (log_px - bounds[:, -1]).mean() < 0.03 < 1 < (log_px - bounds[:, 1]).mean()
+    metrics = iwae.iwae_metrics(terms)
+    np.testing.assert_allclose(metrics["elbo"], elbo.mean(), atol=0.1)
+    for place, k in enumerate(terms["k"]):
+        assert metrics[f"iwae_{k}"] == pytest.approx(bounds[:, place].mean())
+        assert metrics[f"iwae_{k}_se"] == pytest.approx(stats.sem(bounds[:, place]))
+        share = terms["effective_samples"][:, place] / k
+        assert metrics[f"ess_{k}"] == pytest.approx(share.mean(), rel=1e-5)
+        assert metrics[f"ess_{k}_p10"] == pytest.approx(np.quantile(share, 0.1), rel=1e-5)
+    assert metrics["ess_1"] == 1 > metrics["ess_10"] > metrics["ess_100"] > metrics["ess_2000"]
+
+
+def test_the_last_bound_is_that_of_evaluate():
+    wrong = model(wrong=1)
+    x = wrong.draw(130)
+    terms, expected = iwae.bounds_against_k(wrong, x, 70, seed=2), evaluate(wrong, x, 70, seed=2)
+    np.testing.assert_allclose(terms["iwae_bound"][:, -1], expected["iwae_bound"], rtol=1e-6)
+    for name in ("log_px_given_z", "kl"):
+        np.testing.assert_allclose(terms[name], expected[name], rtol=1e-6)
+
+
+# Hamiltonian Monte Carlo.
+
+
+def chains_at_target(
+    exact: LinearGaussian, x: Tensor, beta: float, chains: int, seed: int = 0
+) -> Tensor:
+    """Draws of p(z) p(x|z)^beta, [R, B, k]."""
+    mean, variance = exact.posterior(x, beta)
+    e = torch.from_numpy(np.random.default_rng(seed).standard_normal((chains, len(x), K)))
+    return (mean + variance.sqrt() * e).float()
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
+def test_the_force_is_the_gradient_of_the_log_density(beta):
+    exact = model()
+    x = torch.from_numpy(exact.draw(4))
+    z = chains_at_target(exact, x, beta, 2)
+    state = ais.state_at(exact, x, z)
+    for i in range(K):
+        h = torch.zeros(K)
+        h[i] = 1e-2
+        ahead, back = (ais.state_at(exact, x, z + sign * h).log_density(beta) for sign in (1, -1))
+        np.testing.assert_allclose(state.force(beta)[..., i], (ahead - back) / 2e-2, atol=2e-2)
+
+
+def test_leapfrog_is_reversible_and_its_error_is_of_second_order():
+    exact, beta = model(), 0.7
+    x = torch.from_numpy(exact.draw(10))
+    start = ais.state_at(exact, x, chains_at_target(exact, x, beta, 8))
+    momentum = ais.normal(np.random.default_rng(9), (8, 10, K))
+
+    def energy(state: ais.State, momentum: Tensor) -> Tensor:
+        return momentum.double().square().sum(-1) / 2 - state.log_density(beta)
+
+    errors = []
+    for step, count in ((0.1, 10), (0.05, 20)):
+        end, turned = ais.leapfrog(exact, x, start, momentum, beta, step, count)
+        again, back = ais.leapfrog(exact, x, end, -turned, beta, step, count)
+        assert float((end.z - start.z).abs().mean()) > 0.1
+        torch.testing.assert_close(again.z, start.z, rtol=0, atol=1e-4)
+        torch.testing.assert_close(-back, momentum, rtol=0, atol=2e-4)
+        errors.append(float((energy(end, turned) - energy(start, momentum)).abs().mean()))
+    assert errors[0] / errors[1] == pytest.approx(4, rel=0.15)
+
+
+@pytest.mark.parametrize(("beta", "step"), [(0.0, 1.3), (0.3, 0.5), (1.0, 0.4)])
+@pytest.mark.parametrize("start", ["target", "elsewhere"])
+def test_a_transition_converges_to_its_target_and_leaves_it_invariant(beta, step, start):
+    exact, chains = model(), 1000
+    x = torch.from_numpy(exact.draw(5))
+    mean, variance = exact.posterior(x, beta)
+    z = chains_at_target(exact, x, beta, chains)
+    if start == "elsewhere":
+        z = 2 * z + 1
+    state, random, shares = ais.state_at(exact, x, z), np.random.default_rng(9), []
+    for _ in range(10 if start == "target" else 60):
+        state, share = ais.transition(exact, x, state, beta, step, 4, random)
+        shares.append(float(share.mean()))
+    # The steps are so large that the dynamics without rejections would miss the target.
+    assert 0.5 < np.mean(shares) < 0.97
+    standard = (state.z.double() - mean) / variance.sqrt()
+    moments = torch.stack([standard, standard.square() - 1, standard.roll(1, -1) * standard])
+    errors = moments.mean(1) / moments.std(1) * math.sqrt(chains)
+    assert float(errors.abs().max()) < 4.5
+    renewed = ais.state_at(exact, x, state.z)
+    torch.testing.assert_close(state.log_px, renewed.log_px)
+    torch.testing.assert_close(state.gradient, renewed.gradient)
+
+
+def test_diverging_dynamics_are_rejected():
+    exact = model()
+    x = torch.from_numpy(exact.draw(3))
+    state = ais.state_at(exact, x, chains_at_target(exact, x, 1, 7))
+    moved, share = ais.transition(exact, x, state, 1, 1e4, 20, np.random.default_rng(9))
+    assert torch.equal(moved.z, state.z)
+    assert not share.any()
+
+
+# Annealed importance sampling.
+
+
+def plan(temperatures: int, exact: LinearGaussian) -> ais.Plan:
+    """Steps that accept about three quarters of the moves of the linear-Gaussian model."""
+    betas = ais.schedule(temperatures)
+    largest = float(exact.w.square().sum(0).max()) / 0.7**2
+    return ais.Plan(betas, 1.5 / np.sqrt(1 + betas * largest), 4)
+
+
+def test_the_schedule_is_a_sigmoid_from_0_to_1():
+    betas = ais.schedule(100)
+    assert (betas[0], betas[-1], len(betas)) == (0, 1, 101)
+    assert betas[50] == pytest.approx(0.5)
+    assert (np.diff(betas) > 0).all()
+    np.testing.assert_allclose(betas + betas[::-1], 1)
+    np.testing.assert_allclose(np.diff(betas)[50] / np.diff(betas)[0], 0.25 / 0.0177, rtol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("temperatures", "backward"), [(3, False), (10, False), (60, False), (60, True)]
+)
+def test_weights_are_unbiased(temperatures, backward):
+    """E[w] = p(x) from the prior, however few the temperatures, E[1/w] = 1/p(x) from p(z|x)."""
+    exact, count = model(), 500
+    x, z = exact.draw_both(count, seed=2)
+    start, sign = (z, -1) if backward else (None, 1)
+    weights, accepted = ais.log_weights(exact, x, plan(temperatures, exact), 10, 0, start)
+    assert weights.shape == (10, count)
+    assert 0.5 < accepted < 0.95
+    # Backward chains of an image share their start, so an image counts as one value.
+    values = np.exp(sign * (weights - exact.log_px(x))).mean(0)
+    assert abs(z_score(values - 1)) < 4
+    assert stats.sem(values) < 0.1
+
+
+def test_bounds_enclose_log_px_and_approach_it_with_temperatures():
+    exact, count, chains = model(), 150, 4
+    x, z = exact.draw_both(count, seed=1)
+    log_px, gaps = exact.log_px(x), []
+    for temperatures in (10, 40, 160):
+        fixed = (plan(temperatures, exact), chains, 0)
+        below = log_px - ais.lower_bound(ais.log_weights(exact, x, *fixed)[0])
+        above = ais.upper_bound(ais.log_weights(exact, x, *fixed, z)[0]) - log_px
+        assert z_score(below) > -3
+        assert z_score(above) > -3
+        gaps.append(below + above)
+    assert all(z_score(wide - narrow) > 3 for wide, narrow in pairwise(gaps))
+    assert gaps[-1].mean() < 0.3 < 0.7 < gaps[0].mean()
+    # With the most temperatures the estimate is log p(x) within its error.
+    assert abs(below.mean()) < 0.1
+
+
+def test_chains_do_not_depend_on_how_many_images_there_are():
+    exact = model()
+    x, z = exact.draw_both(70)
+    for start in (None, z):
+        whole, _ = ais.log_weights(exact, x, plan(5, exact), 3, 0, start)
+        for count in (1, 50, 60):
+            some = None if start is None else start[:count]
+            part, _ = ais.log_weights(exact, x[:count], plan(5, exact), 3, 0, some)
+            np.testing.assert_allclose(part, whole[:, :count], rtol=1e-4)
+        other, _ = ais.log_weights(exact, x, plan(5, exact), 3, 1, start)
+        assert len(np.unique([whole, other])) == 2 * whole.size
+
+
+def test_steps_are_tuned_to_the_acceptance():
+    exact = model()
+    tuned = ais.tuned(exact, exact.draw(25, seed=3), 200, 5, 0)
+    assert tuned.leapfrog == 5
+    assert tuned.steps.shape == tuned.betas.shape == (201,)
+    _, accepted = ais.log_weights(exact, exact.draw(40), tuned, 4, 0)
+    assert accepted == pytest.approx(ais.ACCEPTANCE, abs=0.05)
+
+
+# The stages, on a VAE with two latent dimensions, whose log p(x) is summed over a grid.
+
+
+@pytest.fixture(scope="module")
+def vae() -> VAE:
+    """A VAE whose posteriors are far narrower than the prior and have other shapes than q(z|x)."""
+    net = VAE(2, 20, "bernoulli")
+    net.initialise(torch.Generator().manual_seed(0), torch.full((784,), 0.3))
+    with torch.no_grad():
+        net.decoder.output.weight *= 2
+        net.encoder.output.bias[2:] -= 3
+    return net.eval().requires_grad_(False)
+
+
+@torch.inference_mode()
+def by_quadrature(net: VAE, x: NDArray[np.float32]) -> NDArray[np.float64]:
+    """log p(x) for images [N, 784], by the sum over a grid of z."""
+    line = torch.linspace(-5, 5, 201)
+    z = torch.cartesian_prod(line, line)
+    logits = net.decoder(z).double()
+    log_joint = torch.from_numpy(x).double() @ logits.T - softplus(logits).sum(-1)
+    log_joint -= z.square().sum(-1) / 2 + math.log(2 * math.pi)
+    return (torch.logsumexp(log_joint, 1) + 2 * math.log(float(line[1] - line[0]))).numpy()
+
+
+def test_the_iwae_bound_of_a_vae_approaches_log_px(scored, vae, small_sets):
+    metrics, terms = scored("iwae", vae, "--images", 20, "--samples", 1500)
+    log_px = by_quadrature(vae, model_inputs(small_sets[2], "dynamic")[:20])
+    below = log_px[:, None] - terms["iwae_bound"]
+    assert z_score(below[:, 1]) > 4
+    assert below[:, 0].mean() > 1
+    np.testing.assert_allclose(below[:, -1].mean(), 0, atol=0.1)
+    assert metrics["iwae_1500"] == pytest.approx(terms["iwae_bound"][:, -1].mean(), rel=1e-5)
+    assert (metrics["images"], metrics["is_log_likelihood"]) == (20, 1)
+    np.testing.assert_array_equal(terms["labels"], small_sets[2].labels[:20])
+
+
+def test_annealing_of_a_vae_estimates_log_px(scored, vae, small_sets):
+    words = ("--images", 20, "--chains", 2, "--temperatures", 150, "--leapfrog", 2, "--iwae_k", 9)
+    metrics, terms = scored("ais", vae, *words)
+    x = model_inputs(small_sets[2], "dynamic")[:20]
+    log_px = by_quadrature(vae, x)
+    assert log_px.mean() - metrics["elbo"] > 5
+    assert -0.1 < (log_px - terms["log_px"]).mean() < 0.6
+    np.testing.assert_allclose(metrics["log_px"], terms["log_px"].mean(), rtol=1e-5)
+    np.testing.assert_allclose(terms["log_px"], ais.lower_bound(terms["log_weights"]), rtol=1e-5)
+    assert metrics["log_px_minus_elbo"] == pytest.approx(
+        metrics["log_px"] - metrics["elbo"], abs=2e-3
+    )
+    assert 0.4 < metrics["acceptance"] < 0.9
+    simulated = by_quadrature(vae, terms["simulated"])
+    assert z_score(simulated - terms["simulated_lower"]) > -3
+    assert z_score(terms["simulated_upper"] - simulated) > -3
+    assert -0.2 < metrics["simulated_gap"] < 1
+
+
+def test_simulated_images_are_draws_of_the_model(vae):
+    x, z = ais.simulate(vae, 400, 0)
+    assert set(np.unique(x)) == {0, 1}
+    assert abs(z.mean()) < 4 / math.sqrt(z.size)
+    assert z.std() == pytest.approx(1, abs=0.15)
+    means = vae.mean(torch.from_numpy(z)).numpy()
+    error = (x - means).sum() / math.sqrt((means * (1 - means)).sum())
+    assert abs(error) < 4
+    assert not np.array_equal(ais.simulate(vae, 400, 1)[1], z)

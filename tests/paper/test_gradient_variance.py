@@ -1,0 +1,223 @@
+"""Means and variances of the gradient estimators where both are known.
+
+They are known in closed form for the linear-Gaussian model, whose log p(x|z) is quadratic in z; for
+a VAE they are compared with the definition, draw by draw.
+"""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from aevb.bounds import reparameterise
+from aevb.data import model_inputs
+from aevb.files import InputError
+from aevb.model import VAE
+from aevb.research.gradient_variance import (
+    ESTIMATORS,
+    gradient_metrics,
+    gradients,
+    ratio_with_error,
+)
+from aevb.rng import generator
+from linear_gaussian import D, K, LinearGaussian, S, model
+
+torch.set_num_threads(1)
+
+IMAGES, SAMPLES = 150, 3000
+
+
+@pytest.fixture(scope="module", params=[1, 3], ids=["nearly right", "wrong"])
+def case(request):
+    """A model with a wrong encoder, images, and the estimates."""
+    wrong = model(wrong=request.param)
+    x = wrong.draw(IMAGES)
+    return wrong, x, gradients(wrong, x, SAMPLES, seed=0)
+
+
+@pytest.fixture(scope="module")
+def vae() -> VAE:
+    """A small VAE, untrained."""
+    net = VAE(2, 20, "bernoulli")
+    net.initialise(torch.Generator().manual_seed(0), torch.full((784,), 0.3))
+    return net.eval().requires_grad_(False)
+
+
+def closed_forms(exact: LinearGaussian, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The gradient by mu, [N, k], and the variance of a draw of each estimator, [N, 3, k].
+
+    With z = mu + √v ⊙ e and orthogonal columns of W, log p(x|z) = c + Σ_j a_j e_j − d_j e_j² / 2.
+    The score is e_j / √v_j; its products with log p have moments of e up to the sixth.
+    """
+    residual = exact.residual(x)
+    a = (residual @ exact.w * exact.v.sqrt() / S**2).numpy()
+    d = (exact.v * exact.w.square().sum(0) / S**2).numpy()
+    v = exact.v.numpy()
+    c = (-residual.square().sum(-1) / (2 * S**2) - D / 2 * math.log(2 * math.pi * S**2)).numpy()
+    others = (a**2 + d**2 / 2).sum(-1, keepdims=True) - (a**2 + d**2 / 2)
+
+    def by_score(baseline: np.ndarray) -> np.ndarray:
+        mean = (c - baseline)[:, None] - (d.sum() - d) / 2  # of log p less what e_j adds to it
+        second = 3 * a**2 + 15 / 4 * d**2 - 3 * d * mean + mean**2 + others
+        return (second - a**2) / v
+
+    slope = np.broadcast_to(d**2 / v, a.shape)
+    variances = (slope, by_score(np.zeros(len(x))), by_score(exact.mean_log_px_given_z(x)))
+    return a / np.sqrt(v), np.stack(variances, 1)
+
+
+def test_the_closed_form_is_the_slope_of_the_mean():
+    """The closed form of this file against finite differences of the exact mean of log p(x|z)."""
+    wrong, step = model(wrong=1), 1e-4
+    x = wrong.draw(5)
+    gradient, _ = closed_forms(wrong, x)
+    mu, _ = wrong.encode(torch.from_numpy(x))
+    for place in range(K):
+        ends = []
+        for sign in (1, -1):
+            moved = mu + sign * step * torch.eye(K, dtype=torch.float64)[place]
+            residual = torch.from_numpy(x).double() - wrong.b - moved @ wrong.w.T
+            ends.append(-residual.square().sum(-1).numpy() / (2 * S**2))
+        slope = (ends[0] - ends[1]) / (2 * step)
+        np.testing.assert_allclose(slope, gradient[:, place], rtol=1e-6)
+
+
+@pytest.mark.parametrize("place", range(3), ids=ESTIMATORS)
+def test_every_estimator_is_unbiased(case, place):
+    exact, x, terms = case
+    gradient, variance = closed_forms(exact, x)
+    z = (terms["mean"][:, place] - gradient) / np.sqrt(variance[:, place] / SAMPLES)
+    assert abs(z.mean()) * math.sqrt(z.size) < 4
+    assert stats.kstest(z.ravel(), "norm").pvalue > 1e-3
+
+
+@pytest.mark.parametrize("place", range(3), ids=ESTIMATORS)
+def test_variances_match_the_closed_form(case, place):
+    exact, x, terms = case
+    expected = closed_forms(exact, x)[1][:, place].sum(-1)
+    ratio = terms["variance"][:, place] / expected
+    assert abs(ratio.mean() - 1) < 4 * stats.sem(ratio)
+    assert stats.sem(ratio) < 0.01
+
+
+def test_variances_for_one_latent_dimension():
+    """log p(x|z) = −(z − y)² / 2 + const and q = N(m, 1), with g = y − m.
+
+    The slope is y − z, of variance 1; with b at its mean, (log p − b) e = g e² − (e³ − e) / 2, of
+    variance 2 g² + 5/2.
+    """
+    one = torch.ones((1, 1), dtype=torch.float64)
+    by_hand = LinearGaussian(S * one, torch.zeros(1), 0.3 * one, torch.ones(1).double(), 1)
+    x = np.linspace(-2, 2, 41, dtype=np.float32)[:, None]
+    gradient = x[:, 0] / S - 0.3 * x[:, 0]
+    terms = gradients(by_hand, x, 20_000, seed=1)
+    for place in range(3):
+        error = np.sqrt(terms["variance"][:, place] / 20_000)
+        assert np.max(np.abs(terms["mean"][:, place, 0] - gradient) / error) < 4
+    np.testing.assert_allclose(terms["variance"][:, 0], 1, rtol=0.05)
+    np.testing.assert_allclose(terms["variance"][:, 2], 2 * gradient**2 + 2.5, rtol=0.15)
+
+
+def test_estimates_do_not_depend_on_how_many_draws_are_made_at_once(monkeypatch):
+    wrong = model(wrong=1)
+    x = wrong.draw(130)
+    before = gradients(wrong, x, 70, seed=2)
+    monkeypatch.setattr("aevb.research.gradient_variance.DRAWS", 64)
+    for name, values in gradients(wrong, x, 70, seed=2).items():
+        np.testing.assert_allclose(values, before[name], rtol=1e-6, err_msg=name)
+
+
+def test_images_and_seeds_have_noise_of_their_own():
+    wrong = model(wrong=1)
+    x = wrong.draw(130)
+    all_of_them, some = (gradients(wrong, x[:count], 20, seed=2) for count in (130, 30))
+    for name, values in some.items():
+        np.testing.assert_allclose(values, all_of_them[name][:30], rtol=1e-5, err_msg=name)
+    twins = gradients(wrong, np.repeat(x[:1], 130, 0), 20, seed=2)
+    assert len(np.unique(twins["mean"][:, 0, 0])) == 130
+    assert not np.array_equal(gradients(wrong, x, 20, seed=3)["mean"], all_of_them["mean"])
+
+
+def test_estimates_for_a_vae_follow_the_definition(vae, small_sets):
+    """Draw by draw: gradients by backpropagation, the score from log q, a leave-one-out mean."""
+    samples = 7
+    x = torch.from_numpy(model_inputs(small_sets[2], "dynamic")[:3])
+    mu, log_var = (tensor.detach().requires_grad_() for tensor in vae.encode(x))
+    random = generator("estimators", 5, 0)
+    eps = torch.from_numpy(random.standard_normal((samples, 100, 2), np.float32))[:, :3]
+    z = reparameterise(mu, log_var, eps)
+    log_px = vae.log_px_given_z(x, z)
+    q = torch.distributions.Normal(mu, torch.exp(log_var / 2))
+    log_q = q.log_prob(z.detach()).sum(-1)
+    slopes, scores = (
+        torch.stack([torch.autograd.grad(row.sum(), mu, retain_graph=True)[0] for row in rows])
+        for rows in (log_px, log_q)
+    )
+    values = log_px.detach().unsqueeze(-1)
+    others = torch.stack([values[np.arange(samples) != one].mean(0) for one in range(samples)])
+    expected = torch.stack((slopes, values * scores, (values - others) * scores), 2).double()
+    terms = gradients(vae, x.numpy(), samples, seed=5)
+    np.testing.assert_allclose(terms["mean"], expected.mean(0), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(terms["variance"], expected.var(0).sum(-1), rtol=1e-3)
+
+
+def test_metrics_match_the_closed_forms(case):
+    exact, x, terms = case
+    gradient, variance = closed_forms(exact, x)
+    total, norm = variance.sum(-1).mean(0), np.square(gradient).sum(-1)
+    metrics = gradient_metrics(terms, SAMPLES)
+    assert (metrics["images"], metrics["samples"]) == (IMAGES, SAMPLES)
+    for place, name in enumerate(ESTIMATORS):
+        expected = {
+            f"variance_{name}": total[place],
+            f"squared_norm_{name}": norm.mean(),
+            f"samples_needed_{name}": total[place] / norm.mean(),
+            f"variance_ratio_{name}": total[place] / total[0],
+        }
+        for key, value in expected.items():
+            if key != "variance_ratio_reparametrised":
+                assert metrics[key] == pytest.approx(value, rel=0.05), key
+                assert metrics[f"{key}_se"] >= 0
+    assert len(metrics) == 2 + 2 * (3 * 3 + 2)
+
+
+def test_the_squared_norm_is_unbiased():
+    """With four draws the noise of the mean is as large as the gradient itself."""
+    wrong = model(wrong=3)
+    x = wrong.draw(3000)
+    metrics = gradient_metrics(gradients(wrong, x, 4, seed=0), 4)
+    truth = np.square(closed_forms(wrong, x)[0]).sum(-1).mean()
+    for name in ("reparametrised", "score"):
+        error = metrics[f"squared_norm_{name}"] - truth
+        assert abs(error) < 4 * metrics[f"squared_norm_{name}_se"]
+
+
+def test_the_standard_error_of_a_ratio_is_right():
+    random = np.random.default_rng(0)
+    below = random.gamma(2, 1, (2000, 400))
+    above = 3 * below + random.standard_normal(below.shape)
+    found = [ratio_with_error("r", *pair) for pair in zip(above, below, strict=True)]
+    z = np.array([(ratio["r"] - 3) / ratio["r_se"] for ratio in found])
+    assert z.std() == pytest.approx(1, abs=0.06)
+
+
+def test_a_decoder_that_ignores_z_is_one_error(vae, scored):
+    with torch.no_grad():
+        blind = VAE(2, 20, "bernoulli").eval().requires_grad_(False)
+        blind.load_state_dict(vae.state_dict())
+        blind.decoder.output.weight.zero_()
+    with pytest.raises(InputError, match="is nan; train the model again"):
+        scored("gradient_variance", blind, "--images", 5, "--samples", 10)
+
+
+def test_the_stage_writes_metrics_of_its_arrays(vae, scored, small_sets):
+    metrics, terms = scored("gradient_variance", vae, "--images", 20, "--samples", 300)
+    assert (terms["mean"].shape, terms["variance"].shape) == ((20, 3, 2), (20, 3))
+    np.testing.assert_array_equal(terms["labels"], small_sets[2].labels[:20])
+    assert (metrics["images"], metrics["samples"], metrics["is_log_likelihood"]) == (20, 300, 1)
+    for place, name in enumerate(ESTIMATORS):
+        expected = terms["variance"][:, place].astype(float).mean()
+        assert metrics[f"variance_{name}"] == pytest.approx(expected, rel=1e-5)
+    assert metrics["variance_ratio_score"] > metrics["variance_ratio_baseline"] > 1

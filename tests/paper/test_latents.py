@@ -1,0 +1,202 @@
+"""Active units, mutual information and accuracies: integrals, limits and invariances."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from scipy.integrate import quad
+
+from aevb.data import fixed_draw, write_set
+from aevb.files import InputError
+from aevb.model import VAE
+from aevb.research.latents import (
+    active_units,
+    information,
+    latent_metrics,
+    log_aggregate_ratio,
+    predicted_classes,
+    unit_variances,
+)
+from aevb.research.scoring import read_training_set
+
+torch.set_num_threads(1)
+
+HANDFUL = np.array([-1.5, -0.2, 0.0, 0.9, 2.0]), np.array([-1.0, -3.0, 0.5, 0.0, -2.0])
+"""mu and log sigma² of five images in one dimension."""
+
+
+def column(values: np.ndarray) -> np.ndarray:
+    """Values as a latent of one dimension, float32 [N, 1]."""
+    return values.astype(np.float32)[:, None]
+
+
+def arbitrary(images: int, latent_dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """Posteriors that partly overlap."""
+    random = np.random.default_rng(3)
+    mu = random.standard_normal((images, latent_dim), np.float32)
+    return mu, random.uniform(-4, 1, mu.shape).astype(np.float32)
+
+
+def integrals(mu: np.ndarray, log_var: np.ndarray) -> dict[str, np.ndarray]:
+    """The terms of each image in one dimension, by quadrature."""
+    posteriors = [stats.norm(m, math.exp(v / 2)) for m, v in zip(mu, log_var, strict=True)]
+    prior = stats.norm()
+
+    def log_aggregate(z: float) -> float:
+        return math.log(np.mean([q.pdf(z) for q in posteriors]))
+
+    def mean(q: stats.rv_continuous, f: object) -> float:
+        return quad(lambda z: q.pdf(z) * f(z), q.ppf(1e-15), q.ppf(1 - 1e-15), limit=200)[0]
+
+    return {
+        "kl": np.array([mean(q, lambda z, q=q: q.logpdf(z) - prior.logpdf(z)) for q in posteriors]),
+        "mutual_information": np.array(
+            [mean(q, lambda z, q=q: q.logpdf(z) - log_aggregate(z)) for q in posteriors]
+        ),
+        "marginal_kl": np.array(
+            [mean(q, lambda z: log_aggregate(z) - prior.logpdf(z)) for q in posteriors]
+        ),
+    }
+
+
+def test_terms_match_their_integrals():
+    expected = integrals(*HANDFUL)
+    runs = [information(*map(column, HANDFUL), 500, seed) for seed in range(20)]
+    np.testing.assert_allclose(runs[0]["kl"], expected["kl"], rtol=1e-6)
+    for name in ("mutual_information", "marginal_kl"):
+        draws = np.array([terms[name] for terms in runs])
+        error = draws.std(0, ddof=1) / math.sqrt(len(draws))
+        assert (error < 0.02).all()
+        assert (abs(draws.mean(0) - expected[name]) < 4.5 * error).all(), name
+    # The identity holds for the integrals.
+    both = expected["mutual_information"] + expected["marginal_kl"]
+    np.testing.assert_allclose(both, expected["kl"], atol=1e-8)
+
+
+def test_the_residual_has_the_variance_of_monte_carlo_error():
+    mu, log_var = arbitrary(400, 4)
+    terms = information(mu, log_var, 7, seed=0)
+    both = terms["mutual_information"] + terms["marginal_kl"]
+    np.testing.assert_allclose(terms["kl_residual"], terms["kl"] - both, atol=1e-12)
+    # log q(z|x) − log p(z) is quadratic in the noise: its variance has a closed form.
+    var = np.exp(log_var.astype(float))
+    variance = (mu.astype(float) ** 2 * var + (var - 1) ** 2 / 2).sum(1) / 7
+    z = terms["kl_residual"] / np.sqrt(variance)
+    assert abs(z.mean()) < 4 / math.sqrt(len(z))
+    assert (z**2).mean() == pytest.approx(1, abs=4 * (z**2).std() / math.sqrt(len(z)))
+    metrics = latent_metrics(terms, {}, np.zeros(400, np.uint8))
+    error = math.sqrt(variance.sum()) / 400
+    assert metrics["kl_residual_se"] == pytest.approx(error, rel=0.2)
+    assert abs(metrics["kl_residual"]) < 4 * error
+
+
+@pytest.mark.parametrize("images", [1, 130])
+def test_equal_posteriors_have_no_mutual_information(images):
+    mu, log_var = arbitrary(1, 3)
+    terms = information(np.repeat(mu, images, 0), np.repeat(log_var, images, 0), 6, seed=1)
+    np.testing.assert_allclose(terms["mutual_information"], 0, atol=1e-12)
+    sampled = terms["kl"] - terms["kl_residual"]
+    np.testing.assert_allclose(terms["marginal_kl"], sampled, atol=1e-12)
+
+
+def test_terms_are_zero_if_the_posterior_is_the_prior():
+    terms = information(np.zeros((7, 2), np.float32), np.zeros((7, 2), np.float32), 3, seed=0)
+    for values in terms.values():
+        np.testing.assert_allclose(values, 0, atol=1e-14)
+
+
+def test_mutual_information_of_separate_posteriors_is_log_n():
+    count = 64
+    mu = np.stack([np.arange(count), np.arange(count) % 5], 1).astype(np.float32)
+    terms = information(mu, np.full_like(mu, -10), 2, seed=0)
+    np.testing.assert_allclose(terms["mutual_information"], math.log(count), atol=1e-7)
+    assert (information(*arbitrary(50, 6), 1, 0)["mutual_information"] <= math.log(50)).all()
+
+
+def test_the_aggregate_posterior_is_a_mixture():
+    mu, log_var = (torch.from_numpy(array).double() for array in arbitrary(50, 3))
+    z = torch.from_numpy(np.random.default_rng(0).standard_normal((4, 6, 3)) * 3)
+    mixture = torch.distributions.MixtureSameFamily(
+        torch.distributions.Categorical(torch.ones(50, dtype=torch.float64)),
+        torch.distributions.Independent(torch.distributions.Normal(mu, (log_var / 2).exp()), 1),
+    )
+    prior = torch.distributions.Normal(torch.zeros((), dtype=torch.float64), 1.0)
+    expected = mixture.log_prob(z) - prior.log_prob(z).sum(-1)
+    actual = log_aggregate_ratio(z, mu, log_var)
+    torch.testing.assert_close(actual, expected, rtol=1e-11, atol=1e-11)
+
+
+def test_every_image_draw_and_seed_has_its_own_noise():
+    mu, log_var = np.zeros((250, 1), np.float32), np.full((250, 1), 1.0, np.float32)
+    one, again, other = (information(mu, log_var, 1, seed)["kl_residual"] for seed in (0, 0, 1))
+    np.testing.assert_array_equal(one, again)
+    assert len(np.unique(np.concatenate([one, other]))) == 500
+    spread = [information(mu, log_var, n, 2)["kl_residual"].std() for n in (1, 4, 25, 103)]
+    np.testing.assert_allclose(spread, spread[0] / np.sqrt([1, 4, 25, 103]), rtol=0.3)
+    part = information(mu[:130], log_var[:130], 1, 0)["kl_residual"]
+    np.testing.assert_allclose(part, one[:130], rtol=1e-12)
+
+
+def test_active_units_are_those_with_varying_means():
+    signs = np.tile([-1.0, 1.0], 50)
+    mu = np.stack([signs * s + 3 for s in (0.0, 0.05, 0.2, 1.0)], 1).astype(np.float32)
+    variances = unit_variances(mu)
+    np.testing.assert_allclose(variances, np.array([0, 0.0025, 0.04, 1]) * 100 / 99, rtol=1e-5)
+    thresholds = np.array([1e-4, 0.01, 0.1, 2.0])
+    assert active_units(variances, thresholds).tolist() == [3, 2, 1, 0]
+    assert active_units(variances, variances).tolist() == [3, 2, 1, 0]  # above it, not at it
+
+
+def blobs(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Codes in ten clusters far apart, with their labels."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, 10, count).astype(np.uint8)
+    angle = 2 * math.pi * labels / 10
+    centres = 10 * np.stack([np.cos(angle), np.sin(angle)], 1)
+    return (centres + 0.3 * random.standard_normal((count, 2))).astype(np.float32), labels
+
+
+def test_separable_classes_are_all_found():
+    (mu, labels), (test_mu, test_labels) = blobs(500, 0), blobs(300, 1)
+    predictions = predicted_classes(mu, labels, test_mu, 5)
+    for predicted in predictions.values():
+        np.testing.assert_array_equal(predicted, test_labels)
+
+
+def test_accuracy_of_shuffled_labels_is_chance():
+    (mu, labels), (test_mu, test_labels) = blobs(1000, 0), blobs(1000, 1)
+    shuffled = np.random.default_rng(5).permutation(labels)
+    predictions = predicted_classes(mu, shuffled, test_mu, 5)
+    knn, linear = ((predictions[name] == test_labels).sum() for name in ("knn", "linear"))
+    low, high = stats.binom(1000, 0.1).ppf([1e-4, 1 - 1e-4])
+    assert low <= knn <= high
+    assert linear <= 350  # predictions within a cluster are alike: one of ten adds a tenth
+
+
+@pytest.mark.parametrize(("count", "classes", "neighbours"), [(4, 2, 5), (20, 1, 5)])
+def test_too_few_training_images_or_classes_are_an_error(count, classes, neighbours):
+    labels = (np.arange(count) % classes).astype(np.uint8)
+    with pytest.raises(InputError, match=f"{count} training images of {classes} class"):
+        predicted_classes(np.zeros((count, 2), np.float32), labels, np.zeros((1, 2)), neighbours)
+
+
+def test_training_images_have_the_static_draw_of_training(small_sets, tmp_path):
+    write_set(tmp_path / "train", small_sets[0])
+    expected = fixed_draw(small_sets[0].images, "train", 0)
+    np.testing.assert_array_equal(read_training_set(tmp_path / "train").binary, expected)
+
+
+def test_the_stage_writes_metrics_of_its_arrays(scored):
+    model = VAE(3, 8, "bernoulli")
+    model.initialise(torch.Generator().manual_seed(1), torch.full((784,), 0.1))
+    metrics, arrays = scored("latents", model, "--samples", 3, sets=("train", "test"))
+    assert metrics["images"] == 100
+    both = metrics["mutual_information"] + metrics["marginal_kl"] + metrics["kl_residual"]
+    assert metrics["kl"] == pytest.approx(both, abs=1e-5)
+    assert metrics["kl"] == pytest.approx(arrays["kl_per_dimension"].sum(), rel=1e-5)
+    assert metrics["active_units"] == (arrays["unit_variances"] > 0.01).sum()
+    right = (arrays["knn_prediction"] == arrays["labels"]).mean()
+    assert metrics["knn_accuracy"] == pytest.approx(right, rel=1e-5)
+    assert arrays["active_units"].tolist() == sorted(arrays["active_units"], reverse=True)

@@ -1,0 +1,269 @@
+"""Parameters and flags that nobody would write are refused in one line or arrive as they are.
+
+Hypothesis generates the cases, the same ones in every run.
+"""
+
+import io
+import re
+import shlex
+from collections.abc import Callable
+from contextlib import redirect_stderr
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from dvc.parsing.interpolate import to_str
+from dvc.utils.serialize import parse_yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from snakemake.common.configfile import load_configfile
+
+from aevb.files import InputError
+from aevb.plumbing import cli, params
+from aevb.plumbing.params import Params, Section, flags
+from graph import copy_tree, run
+from params import as_yaml
+from repository import everything
+
+DEFAULTS: dict[str, Any] = Params().model_dump()
+SECTIONS: dict[str, type[Section]] = {name: type(section) for name, section in Params()}
+FIELDS = [(section, key) for section, kind in SECTIONS.items() for key in kind.model_fields]
+
+
+def cases(number: int) -> settings:
+    """A number of cases, always the same; nothing is stored in the tree."""
+    return settings(
+        max_examples=number,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+
+
+# Strategies.
+
+SHELL = [
+    *("; touch x", "&& touch x", "| cat", "> x", "$(touch x)", "`touch x`", "${HOME}", "$HOME"),
+    *("a b", "a\nb", "a\rb", "a\tb", "'", '"', "\\", "'; touch x; '", '"; touch x; "', "*", "?"),
+    *("~", "~nobody/x", "#", "!x", "{a,b}", "[a-z]", "%s", "%(prog)s", "{log}", "{{", "}", "@x"),
+    *("-", "--", "-x", "--help", "--log", "--output=x", "-1", "-1e5", "=", "a=b", "", " ", "\n"),
+    *("a\0b", "\x1b[2J", "a\u2028b", "a\x85b", "\u202e", "é", "日本", "\U0001d4b3", "\ud800"),
+    *("none", "null", "true", "no", "1", "1e-3", "0x1f", "0100", ".5", "1_000", "nan", "inf"),
+    *("../../x", "/dev/null", "C:\\x", "http://[", "http://a:b@c", "file:///x", "x" * 5000),
+]
+words = st.one_of(
+    st.sampled_from(SHELL), st.text(max_size=8), st.text("-;$`'\" \n(){}|&x", max_size=8)
+)
+numbers = st.one_of(
+    st.integers(),
+    st.sampled_from([2**31, 2**32, 2**63, 2**64, 10**30, -(10**30), 10**400]),
+    st.floats(),
+)
+scalars = st.one_of(st.none(), st.booleans(), numbers, words, st.binary(max_size=4), st.dates())
+known = st.sampled_from([*SECTIONS, *(key for _, key in FIELDS)])
+keys = st.one_of(known, words, scalars)
+garbage = st.recursive(
+    scalars,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4),
+        st.tuples(inner, inner),
+        st.dictionaries(keys, inner, max_size=4),
+        st.dictionaries(known, inner, max_size=4),
+    ),
+    max_leaves=12,
+)
+
+
+@st.composite
+def nearly_right(draw: st.DrawFn) -> dict[Any, Any]:
+    """Parameters with one to three mistakes."""
+    values: dict[Any, Any] = {name: dict(section) for name, section in DEFAULTS.items()}
+    for _ in range(draw(st.integers(1, 3))):
+        section, key = draw(st.sampled_from(FIELDS))
+        place = draw(st.sampled_from([values, values[section]]))
+        if isinstance(place, dict):
+            name = draw(st.one_of(st.just(key), st.just(section), keys))
+            place[name] = draw(st.one_of(garbage, st.lists(scalars, max_size=5)))
+    return values
+
+
+# Values in params.yaml.
+
+
+def refusal(check: Callable[[Any], Any], content: Any) -> str:
+    """The one line with which a check refuses something; empty if it is accepted."""
+    try:
+        check(content)
+    except ValueError as error:
+        message = str(error)
+    else:
+        return ""
+    assert message.isprintable(), message
+    assert message.startswith("params.yaml"), message
+    assert len(message) < 20000
+    return message
+
+
+@cases(1000)
+@given(garbage)
+def test_garbage_is_refused_in_one_line(values):
+    assert refusal(params.check, values)
+
+
+@cases(700)
+@given(nearly_right())
+def test_parameters_with_a_few_mistakes_are_refused_or_valid(values):
+    if not refusal(params.check, values):
+        assert params.check(values).model_dump() == values
+
+
+# Flags.
+
+
+@cache
+def parser(section: str) -> cli.Parser:
+    """The flags of a section."""
+    return cli.parser("A stage.", SECTIONS[section])
+
+
+def read(section: str, line: list[str]) -> Section | str:
+    """The section that a stage reads from its command line, or the line that refuses it."""
+    with redirect_stderr(io.StringIO()) as error:
+        try:
+            return cli.settings(SECTIONS[section], parser(section).parse_args(line))
+        except InputError as refused:
+            message = str(refused)
+        except SystemExit:
+            message = error.getvalue()
+    assert len(message.splitlines()) == 1, message
+    return message
+
+
+TEXTS = [
+    (section, key)
+    for section, key in FIELDS
+    if isinstance(DEFAULTS[section][key], str) or key == "sha256"
+]
+
+
+@cases(1500)
+@given(place=st.sampled_from(TEXTS), word=words)
+def test_a_hostile_word_is_refused_or_arrives_as_it_is(place, word):
+    """Both engines build the same command line, from which a shell passes the word on unchanged."""
+    section, key = place
+    value = [word] * 4 if key == "sha256" else word
+    message = refusal(params.check, {**DEFAULTS, section: {**DEFAULTS[section], key: value}})
+    line = [] if "\0" in word else shlex.split(flags({key: value}))
+    if not message:
+        assert to_str({key: value}) == flags({key: value})
+        assert getattr(read(section, line), key) == value
+        assert word.isprintable()
+        assert not set(word) & set(" ;$`'\"\\(){}|&<>*?!#[]")
+        return
+    assert f"{section}.{key}" in message
+    # A plain `dvc repro` does not check params.yaml: the stage itself has to refuse the word,
+    # unless it looks like another flag.
+    if line and not (key == "sha256" and word.startswith("-")):
+        assert line == [f"--{key}", *([word] * 4 if key == "sha256" else [word])]
+        assert isinstance(read(section, line), str)
+
+
+# params.yaml as text.
+
+SPELLINGS = [
+    *("1e-3", "1E5", "1e3", "0100", "08", "0o14", "0x1f", "0x_", "0b11", ".5", "5.", "._", "+1"),
+    *("1_000", "1_0.5", "1:30", "190:20:30.15", "-0", "-0.0", "0.0", "1.0", ".inf", "-.inf"),
+    *(".nan", "yes", "no", "on", "off", "y", "n", "true", "~", "null", "", "2020-01-01", "3#x"),
+    *("9" * 5000, "!!int x", "!!float 3", "!!bool x", "!!timestamp x", "!!binary x", "!!str 3"),
+    *("!!set {a}", "!!omap [a: 1]", "!!python/object/apply:os.system [x]", "!x y", "&a 3", "*a"),
+    *("&a [*a]", "[3, 3.0]", "[3,]", "[03, 4]", "[1_0]", "[yes]", "{a: b}", "'3'", '"3"', '"\\0"'),
+    *('"\\ud800"', '"\\x1b[2J"', "|\n    a\n    b", ">-\n    a", "- 3", "? 3", "a: b", "=", "<<"),
+    *("3 # x", "%x", "@x", "`x`", "\t3", "3\x85", "3\u2028", "é", "[" * 2000, "a;b", "$(x)"),
+    *("none", "mnist", "gray", "cpu", "1", "128", "0.003", "[3, 20]", "[]", "2020-13-45"),
+]
+LINES = [
+    *("__use_yte__: true", "<<: {a: 1}", "<<: 3", "---", "...", "%YAML 1.1", "yes: {a: 1}", "a"),
+    *("data: {}", "data:", "  seed: 1", "  yes: 1", "  <<: {seed: 2}", "  ? [a]\n  : b", "\t"),
+]
+SYNTAX = ":{}[],&*#?|-<>=!%@`'\"\\ \n\tax0._e"
+PLAIN = [line.split("#")[0].rstrip() for line in as_yaml().splitlines()]
+
+
+@st.composite
+def texts(draw: st.DrawFn) -> str:
+    """params.yaml with one or two values spelt in other ways, lines inserted or left out."""
+    lines = [line for line in PLAIN if line]
+    for _ in range(draw(st.integers(1, 2))):
+        at = draw(st.integers(0, len(lines) - 1))
+        match draw(st.integers(0, 7)):
+            case 0:
+                lines.insert(at, draw(st.sampled_from(LINES)))
+            case 1:
+                del lines[at]
+            case 2:
+                column = draw(st.integers(0, len(lines[at])))
+                inserted = draw(st.text(SYNTAX, min_size=1, max_size=3))
+                lines[at] = lines[at][:column] + inserted + lines[at][column:]
+            case _:
+                name, colon, _ = lines[at].partition(": ")
+                spelling = draw(st.one_of(st.sampled_from(SPELLINGS), st.floats(0, 1).map(repr)))
+                lines[at] = name + (colon and colon + spelling)
+    return "\n".join(lines) + "\n"
+
+
+@cases(300)
+@given(texts())
+def test_both_engines_read_the_same_values_or_the_text_is_refused(text):
+    if refusal(params.check_text, text):
+        return
+    by_snakemake = load_configfile(io.StringIO(text))
+    by_dvc = parse_yaml(text, "params.yaml")
+    assert params.check(by_snakemake) == params.check(by_dvc) == params.check(yaml.safe_load(text))
+    for name in SECTIONS:
+        assert flags(by_snakemake[name]) == to_str(by_dvc[name])
+
+
+@cases(1500)
+@given(st.one_of(st.text(max_size=40), st.text(SYNTAX, max_size=40)))
+def test_any_text_is_refused_in_one_line(text):
+    assert refusal(params.check_text, text)
+
+
+# The engines themselves.
+
+
+def other(section: str, **entries: Any) -> str:
+    """params.yaml with other entries in one section."""
+    return yaml.safe_dump({**DEFAULTS, section: {**DEFAULTS[section], **entries}})
+
+
+HOSTILE = {
+    "command": other("data", mirror="; touch canary"),
+    "flag in a list": other("data", sha256=["--output=canary"] * 4),
+    "two lines": other("data", mirror="x\ntouch canary"),
+    "wildcard": other("data", mirror="{log}"),
+    "key": other("train", **{"$(touch canary)": 1}),
+    "section": yaml.safe_dump({**DEFAULTS, "data": "; touch canary #"}),
+    "latent dimension": other("runs", latent_dims=["../3; touch canary"]),
+    "octal number": as_yaml().replace("hidden: 500", "hidden: 0500"),
+    "object": as_yaml() + "\nx: !!python/object/apply:os.system [touch canary]\n",
+    "template": as_yaml() + '\n__use_yte__: true\nx: ?__import__("os").system("touch canary")\n',
+}
+
+
+@pytest.mark.slow
+def test_the_engines_refuse_before_anything_runs(tmp_path: Path) -> None:
+    """Snakemake itself; DVC by `make check`, with which `make repro` begins."""
+    tree = copy_tree(tmp_path / "tree")
+    for name, text in HOSTILE.items():
+        (tree / "params.yaml").write_text(text, encoding="utf-8")
+        before = everything(tree)
+        (line,) = run("python src/params.py check", tree, code=1).splitlines()
+        assert line.startswith("params: error: params.yaml"), name
+        output = run("snakemake --cores 1 download", tree, code=1)
+        assert len(re.findall(r"^params\.yaml", output, re.MULTILINE)) == 1, output
+        assert "Traceback (most recent call last)" not in output, name
+        assert everything(tree) == before, name

@@ -1,0 +1,281 @@
+"""The pipeline on a real SLURM of one node: whatever ends a job, the bytes are the same.
+
+The script slurm/cluster starts the node. A training that is to be disturbed is stopped (SIGSTOP) as
+soon as it handles signals, so that it cannot finish early; SLURM continues it (SIGCONT) when it
+ends the job.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from graph import ROOT, run
+from processes import kill_group, running, steps_resumed, wait_for
+from repository import clone, edit, made
+
+pytestmark = pytest.mark.slurm
+
+CLUSTER = ROOT / "tests" / "robustness" / "slurm" / "cluster"
+STATE = Path("/dev/shm/aevb-slurm")
+PROFILE = Path("workflow/profiles/slurm/config.yaml")
+SNAKEMAKE = f"timeout -k 10 280 snakemake --workflow-profile {PROFILE.parent}"
+SEEDS = [0, 1, 2, 3]
+MODELS = [f"results/models/k2-seed{seed}.safetensors" for seed in SEEDS]
+EPOCH = 10
+"""Steps in an epoch, which has 500 images."""
+ENDED = {
+    "pre-empted": [],
+    "cancelled": ["CANCELLED"],
+    "requeued": [],
+    "warned of its time limit": ["FAILED"],
+    "ended at its time limit": ["TIMEOUT"],
+}
+"""Each disturbance and the state of the job that it leaves; SLURM itself requeues the others."""
+
+
+def missing() -> str:
+    """What this machine lacks for a SLURM of its own; empty if nothing."""
+    configuration = Path("/etc/slurm/slurm.conf")
+    if os.getuid() != 0:
+        return "needs root"
+    if not shutil.which("apt-get"):
+        return "needs Debian's packages"
+    if find_spec("snakemake_executor_plugin_slurm") is None:
+        return "needs Snakemake's SLURM plugin: make slurm"
+    if configuration.exists() and configuration.resolve() != STATE / "slurm.conf":
+        return "this machine has a SLURM of its own"
+    return ""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    """The running cluster, which is stopped afterwards."""
+    if reason := missing():
+        pytest.skip(reason)
+    up = subprocess.run([CLUSTER, "up", STATE], capture_output=True, text=True, timeout=600)
+    if up.returncode == 77:
+        pytest.skip(up.stderr)
+    assert up.returncode == 0, up.stderr
+    yield
+    run(f"{CLUSTER} down {STATE}", ROOT)
+
+
+@pytest.fixture(scope="module")
+def prepared(origin, tmp_path_factory) -> Path:
+    """A clone with one small run, a study of one more, and a profile that polls often."""
+    tree = clone(origin, tmp_path_factory.mktemp("prepared") / "tree")
+    shutil.rmtree(tree / "results")  # the published ones
+    edit(tree, "train", max_epochs=200, patience=1000, device="auto")
+    study = "params: {train: {max_epochs: 100}}\nvariants: {short: {}}\n"
+    (tree / "studies/seeds.yaml").write_text(study)
+    set_profile(tree, slurm_init_seconds_before_status_checks=3)
+    return tree
+
+
+@pytest.fixture
+def tree(prepared, tmp_path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(prepared, tmp_path / "tree")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(prepared, tmp_path_factory) -> dict[str, bytes]:
+    """What Snakemake makes without SLURM: everything for one seed and its study, four models."""
+    tree = shutil.copytree(prepared, tmp_path_factory.mktemp("undisturbed") / "tree")
+    run("snakemake --cores 1 all seeds", tree)
+    files = made(tree)
+    edit(tree, "runs", seeds=SEEDS)
+    run(f"snakemake --cores 2 {' '.join(MODELS)}", tree)
+    return {**made(tree), **files}
+
+
+def set_profile(tree: Path, **entries: int) -> None:
+    """Change numbers in the profile."""
+    text = (tree / PROFILE).read_text(encoding="utf-8")
+    for name, value in entries.items():
+        entry = re.compile(rf"^( *{name.replace('_', '[-_]')}:) \d+", re.MULTILINE)
+        text, count = entry.subn(rf"\1 {value}", text)
+        assert count == 1, name
+    (tree / PROFILE).write_text(text, encoding="utf-8")
+
+
+def queue(tree: Path, states: str = "all") -> dict[str, tuple[str, str]]:
+    """Comment (rule and wildcards) and state of a tree's SLURM jobs, by their numbers."""
+    lines = run(f"squeue --noheader --states={states} --format='%i|%Z|%k|%T'", tree)
+    fields = [line.split("|") for line in lines.splitlines()]
+    return {job: (comment, state) for job, path, comment, state in fields if path == str(tree)}
+
+
+def running_jobs(tree: Path) -> dict[int, str]:
+    """The number of each running training's job, by its seed."""
+    found = queue(tree, "running").items()
+    return {int(comment.split("_")[-1]): job for job, (comment, _) in found}
+
+
+def has_sigterm(process: int, field: str) -> bool:
+    """Whether SIGTERM is in a set of signals in /proc/PID/status."""
+    text = Path(f"/proc/{process}/status").read_text()
+    signals = int(re.search(rf"^{field}:\s*(\w+)$", text, re.MULTILINE)[1], 16)
+    return bool(signals >> (signal.SIGTERM - 1) & 1)
+
+
+def stopped(tree: Path, seed: int, head: subprocess.Popen[bytes]) -> int:
+    """Wait until a training handles SIGTERM and stop it there; returns its process."""
+    lock = tree / f"results/models/.k2-seed{seed}.safetensors.lock"
+    process = 0
+
+    def handles() -> bool:
+        nonlocal process
+        with suppress(OSError, IndexError):  # not started, just ended
+            process = int(lock.read_text().split()[1])
+            return has_sigterm(process, "SigCgt")
+        return False
+
+    assert wait_for(handles, head)
+    os.kill(process, signal.SIGSTOP)
+    return process
+
+
+def continue_at_sigterm(asleep: set[int], head: subprocess.Popen[bytes]) -> None:
+    """Continue stopped processes, each as soon as it has been sent SIGTERM or is gone."""
+
+    def all_awake() -> bool:
+        for process in list(asleep):
+            with suppress(FileNotFoundError, ProcessLookupError):
+                if not has_sigterm(process, "ShdPnd"):
+                    continue
+                os.kill(process, signal.SIGCONT)
+            asleep.remove(process)
+        return not asleep
+
+    wait_for(all_awake, head)
+
+
+def log_of(tree: Path, seed: int) -> str:
+    """The log of the last training of a run; Snakemake removes the log before a retry."""
+    path = tree / f"logs/train/k2-seed{seed}.log"
+    return path.read_text() if path.exists() else ""
+
+
+def check_bytes(tree: Path, reference: dict[str, bytes]) -> None:
+    """Check that everything that was made has the right bytes and no checkpoint is left."""
+    files = made(tree)
+    assert [name for name in files if files[name] != reference.get(name)] == []
+    assert not [file for file in (tree / "checkpoints").rglob("*") if file.is_file()]
+
+
+def test_the_default_target_and_a_study_make_the_same_bytes(tree, undisturbed):
+    groups = re.findall(r"Group job (\S+)", run(f"{SNAKEMAKE} -n all seeds", tree))
+    assert sorted(groups) == ["k2-seed0", "studies-seeds-short-k2-seed0"]
+    run(f"{SNAKEMAKE} all seeds", tree)
+    check_bytes(tree, undisturbed)
+    histories = [name.replace("models", "history").replace("safetensors", "csv") for name in MODELS]
+    assert undisturbed.keys() - made(tree).keys() == {*MODELS[1:], *histories[1:]}
+    # Two jobs each, of which only the training asked for a GPU.
+    jobs = {job: comment for job, (comment, _) in queue(tree).items()}
+    gpus = ["gpu" in run(f"scontrol show job {job}", tree) for job in jobs]
+    assert sorted(gpus) == [False, False, True, True]
+    assert gpus == ["train" in comment for comment in jobs.values()]
+    assert "Nothing to be done" in run(SNAKEMAKE, tree)
+    assert not list((tree / "logs/slurm").rglob("*.log"))
+    run("snakemake --cores 1 register", tree)
+    assert "up to date" in run("dvc status", tree)
+
+
+@pytest.fixture(scope="module")
+def disturbed(prepared, tmp_path_factory) -> dict[str, tuple[Path, int]]:
+    """Trainings that were disturbed, each in its own way: tree and seed."""
+    folder = tmp_path_factory.mktemp("disturbed")
+    tree, unwarned = (shutil.copytree(prepared, folder / name) for name in ("tree", "unwarned"))
+    edit(tree, "runs", seeds=SEEDS)
+    # No signal before the time limit; no GPU, since the others take all four.
+    profile = (unwarned / PROFILE).read_text(encoding="utf-8")
+    profile = re.sub(r" +(slurm_partition: gpu|gpu:|slurm_extra:).*\n", "", profile)
+    (unwarned / PROFILE).write_text(profile, encoding="utf-8")
+    with (
+        running(f"{SNAKEMAKE} {MODELS[0]}", unwarned, unwarned / "said") as other,
+        running(f"{SNAKEMAKE} {' '.join(MODELS)}", tree, tree / "said") as head,
+    ):
+        ended = stopped(unwarned, 0, other)
+        processes = [stopped(tree, seed, head) for seed in SEEDS]
+        before = running_jobs(tree)
+        # All GPUs are taken; SLURM chooses which job gives way to one of higher priority.
+        run("sbatch --partition=urgent --gpus=1 --output=/dev/null --wrap='sleep 1'", tree)
+        wait_for(lambda: len(running_jobs(tree)) == 3, head)
+        left = running_jobs(tree)
+        (preempted,) = before.keys() - left.keys()
+        cancelled, requeued, warned = left
+        run(f"scancel {left[cancelled]}", tree)
+        run(f"scontrol requeue {left[requeued]}", tree)
+        # The profile's --signal comes at least 60 s before the limit.
+        for job in (left[warned], running_jobs(unwarned)[0]):
+            run(f"scontrol update JobId={job} TimeLimit=1", tree)
+        continue_at_sigterm({processes[warned], ended}, other)
+        assert head.wait(280) == 0, (tree / "said").read_text()
+        assert other.wait(280) == 0, (unwarned / "said").read_text()
+    trainings = [(tree, seed) for seed in (preempted, cancelled, requeued, warned)]
+    return dict(zip(ENDED, [*trainings, (unwarned, 0)], strict=True))
+
+
+@pytest.mark.parametrize("how", ENDED)
+def test_a_disturbed_training_ends_with_the_same_bytes(how, disturbed, undisturbed):
+    tree, seed = disturbed[how]
+    check_bytes(tree, undisturbed)
+    (step,) = steps_resumed(log_of(tree, seed), EPOCH)
+    assert step > 0
+    jobs = [state for comment, state in queue(tree).values() if comment.endswith(f"_{seed}")]
+    assert sorted(jobs) == sorted(["COMPLETED", *ENDED[how]])
+
+
+def test_too_little_memory_is_in_the_log_of_slurm(tree, undisturbed):
+    set_profile(tree, mem_mb=200, retries=0)
+    said = run(f"{SNAKEMAKE} {MODELS[0]}", tree, code=1)
+    (log,) = (tree / "logs/slurm").rglob("*.log")
+    assert str(log.relative_to(tree)) in said
+    assert "exceeded memory limit" in log.read_text()
+    set_profile(tree, mem_mb=2000)
+    run(f"{SNAKEMAKE} {MODELS[0]}", tree)
+    check_bytes(tree, undisturbed)
+
+
+def test_a_training_survives_a_crash_of_its_node(tree, undisturbed):
+    with running(f"{SNAKEMAKE} {MODELS[0]}", tree, tree / "said") as head:
+        stopped(tree, 0, head)
+        # Everything that runs on the node is killed at once, without a signal before.
+        run("pkill -KILL -x slurmd|slurmstepd", tree)
+        for environment in Path("/proc").glob("[0-9]*/environ"):
+            with suppress(OSError):
+                if b"SLURM_JOB_ID=" in environment.read_bytes():
+                    os.kill(int(environment.parent.name), signal.SIGKILL)
+        run("scontrol update NodeName=lab1 State=DOWN Reason=crashed", tree)
+        run(f"{CLUSTER} up {STATE}", tree)
+        assert head.wait(280) == 0, (tree / "said").read_text()
+    check_bytes(tree, undisturbed)
+    ((_, state),) = queue(tree).values()  # the same job, requeued
+    assert state == "COMPLETED"
+
+
+def test_a_killed_snakemake_leaves_no_second_writer(tree, undisturbed):
+    """Its job survives; a second training is refused until the first has ended."""
+    command = f"{SNAKEMAKE} {MODELS[0]}"
+    with running(command, tree, tree / "said") as head:
+        process = stopped(tree, 0, head)
+        kill_group(head)
+    (first,) = queue(tree, "running")
+    run("snakemake --unlock", tree)
+    with running(command, tree, tree / "said") as head:
+        refused = f"another training is writing it (process {process} on "
+        assert wait_for(lambda: refused in log_of(tree, 0), head)
+        run(f"scancel {first}", tree)
+        assert head.wait(280) == 0, (tree / "said").read_text()
+    check_bytes(tree, undisturbed)
+    (step,) = steps_resumed(log_of(tree, 0), EPOCH)
+    assert step > 0
