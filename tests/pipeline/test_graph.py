@@ -107,6 +107,9 @@ def faults(snakemake: Engine, dvc: Engine) -> Iterator[str]:
         for engine in (snakemake, dvc):
             yield from graph.unwatched(engine(values))
     sections = sorted(set().union(*dvc(DEFAULTS).sections.values()) & DEFAULTS.keys())
+    for section in sections:
+        for engine in (snakemake, dvc):
+            yield from unnoticed_swaps(engine, section)
     for key in KEYS:
         section = key.split(".")[0]
         if section in sections:  # the others belong to stages that run on request
@@ -115,9 +118,6 @@ def faults(snakemake: Engine, dvc: Engine) -> Iterator[str]:
             yield from graph.undeclared(dvc(DEFAULTS), dvc(values), section)
             for engine in (snakemake, dvc):
                 yield from wrong_reruns(engine, key)
-    for section in sections:
-        for engine in (snakemake, dvc):
-            yield from unnoticed_swaps(engine, section)
 
 
 def test_the_engines_declare_the_same_jobs_and_reruns(snakemake: Engine, dvc: Engine) -> None:
