@@ -140,4 +140,4 @@ def test_the_documents_of_this_project_show_results():
     """A misspelt marker would never be replaced; `make lint` checks the text of the others."""
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     names = {Path(name).name for path in pages for name in shown(path.read_text(encoding="utf-8"))}
-    assert {"table.md", "differences.md", "discussion.md", "samples.png"} <= names
+    assert {"table.md", "discussion.md", "samples.png"} <= names
