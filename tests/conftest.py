@@ -146,7 +146,7 @@ def run_research() -> Iterator[Callable[..., None]]:
 
     def run(stage: str, *words: object) -> None:
         module = import_module(f"aevb.research.{stage}")
-        module.main(module.PARSER.parse_args([str(word) for word in words]))
+        module.main(module.arguments().parse_args([str(word) for word in words]))
 
     with mock.patch.dict(os.environ):
         yield run

@@ -78,8 +78,7 @@ def texts(figure) -> str:
     return "\n".join(text.get_text() for text in figure.findobj(lambda x: hasattr(x, "get_text")))
 
 
-@pytest.mark.parametrize("size", [1, 3, 20])
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize(("size", "count"), [(1, 1), (3, 2), (20, 2)])
 def test_figures_name_what_they_show(size, count, tmp_path):
     images = np.random.default_rng(0).random((size**count, 784), np.float32)
     named = walks.names(np.arange(count)[::-1], np.array([0.25, 2.0]))

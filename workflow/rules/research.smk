@@ -7,55 +7,26 @@ localrules:
     compare_research,
 
 
-rule iwae:
-    input:
-        test="data/split/test.safetensors",
-        model="results/{study}models/k{k}-seed{seed}.safetensors",
-        code=research_code("iwae"),
-    output:
-        metrics="results/{study}iwae/k{k}-seed{seed}.json",
-        arrays="results/{study}iwae/k{k}-seed{seed}.safetensors",
-    log:
-        "logs/{study}iwae/k{k}-seed{seed}.log",
-    params:
-        flags=flags("iwae"),
-    shell:
-        "python src/research.py iwae --test {input.test} --model {input.model} "
-        "--metrics {output.metrics} --arrays {output.arrays} {params.flags} --log {log}"
+# These three have the same inputs and outputs.
+for stage in ("iwae", "ais", "gradient_variance"):
 
-
-rule ais:
-    input:
-        test="data/split/test.safetensors",
-        model="results/{study}models/k{k}-seed{seed}.safetensors",
-        code=research_code("ais"),
-    output:
-        metrics="results/{study}ais/k{k}-seed{seed}.json",
-        arrays="results/{study}ais/k{k}-seed{seed}.safetensors",
-    log:
-        "logs/{study}ais/k{k}-seed{seed}.log",
-    params:
-        flags=flags("ais"),
-    shell:
-        "python src/research.py ais --test {input.test} --model {input.model} "
-        "--metrics {output.metrics} --arrays {output.arrays} {params.flags} --log {log}"
-
-
-rule gradient_variance:
-    input:
-        test="data/split/test.safetensors",
-        model="results/{study}models/k{k}-seed{seed}.safetensors",
-        code=research_code("gradient_variance"),
-    output:
-        metrics="results/{study}gradient_variance/k{k}-seed{seed}.json",
-        arrays="results/{study}gradient_variance/k{k}-seed{seed}.safetensors",
-    log:
-        "logs/{study}gradient_variance/k{k}-seed{seed}.log",
-    params:
-        flags=flags("gradient_variance"),
-    shell:
-        "python src/research.py gradient_variance --test {input.test} --model {input.model} "
-        "--metrics {output.metrics} --arrays {output.arrays} {params.flags} --log {log}"
+    rule:
+        name:
+            stage
+        input:
+            test="data/split/test.safetensors",
+            model="results/{study}models/k{k}-seed{seed}.safetensors",
+            code=research_code(stage),
+        output:
+            metrics=f"results/{{study}}{stage}/k{{k}}-seed{{seed}}.json",
+            arrays=f"results/{{study}}{stage}/k{{k}}-seed{{seed}}.safetensors",
+        log:
+            f"logs/{{study}}{stage}/k{{k}}-seed{{seed}}.log",
+        params:
+            flags=flags(stage),
+        shell:
+            "python src/research.py {rule} --test {input.test} --model {input.model} "
+            "--metrics {output.metrics} --arrays {output.arrays} {params.flags} --log {log}"
 
 
 rule latents:

@@ -12,6 +12,7 @@ Shapes: B images of D pixels, R chains for each, k latent dimensions; all in nat
 
 import math
 from argparse import Namespace
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -202,7 +203,7 @@ def ais_metrics(terms: dict[str, Doubles]) -> dict[str, float]:
     return {"images": len(terms["log_px"]), **scoring.means(terms | differences)}
 
 
-PARSER = scoring.parser(__doc__, "ais")
+arguments = partial(scoring.parser, __doc__, "ais")
 
 
 def main(args: Namespace) -> None:

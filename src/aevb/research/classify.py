@@ -6,6 +6,7 @@ the images of each batch are gray and the other half are binarised anew.
 
 import math
 from argparse import Namespace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +109,8 @@ def read_classifier(path: Path) -> Network:
     return network.eval().requires_grad_(False)
 
 
-PARSER = scoring.parser(
+arguments = partial(
+    scoring.parser,
     __doc__,
     "classifier",
     "train test",

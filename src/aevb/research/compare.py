@@ -7,6 +7,7 @@ with several seeds, [low, high] is the 95 % interval of the mean over trainings.
 import math
 from argparse import Namespace
 from collections.abc import Mapping
+from functools import partial
 from itertools import product
 from types import SimpleNamespace
 from typing import Any
@@ -234,7 +235,7 @@ def noise_of_the_gradient(found: Found) -> Figure:
 
 
 FOLDERS = {"results": "folder that has one of each stage", "output": "folder to write into"}
-PARSER = scoring.parser(__doc__, "runs", "", **FOLDERS)
+arguments = partial(scoring.parser, __doc__, "runs", "", **FOLDERS)
 
 
 def main(args: Namespace) -> None:

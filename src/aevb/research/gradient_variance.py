@@ -14,6 +14,7 @@ term has a closed form, so its gradient has no variance.
 
 import math
 from argparse import Namespace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -106,7 +107,7 @@ def gradient_metrics(terms: dict[str, NDArray[Any]], samples: int) -> dict[str, 
     return metrics
 
 
-PARSER = scoring.parser(__doc__, "gradient_variance")
+arguments = partial(scoring.parser, __doc__, "gradient_variance")
 
 
 def main(args: Namespace) -> None:

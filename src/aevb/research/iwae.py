@@ -5,6 +5,7 @@ weights are.
 """
 
 from argparse import Namespace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -96,7 +97,7 @@ def iwae_metrics(terms: dict[str, NDArray[Any]]) -> dict[str, float]:
     return metrics
 
 
-PARSER = scoring.parser(__doc__, "iwae")
+arguments = partial(scoring.parser, __doc__, "iwae")
 
 
 def main(args: Namespace) -> None:

@@ -5,6 +5,7 @@ Test images are scored; training images are used only to fit the two classifiers
 
 import math
 from argparse import Namespace
+from functools import partial
 
 import numpy as np
 import torch
@@ -129,7 +130,7 @@ def latent_metrics(
     return counts | scoring.means(terms | right)
 
 
-PARSER = scoring.parser(__doc__, "latents", "train test model metrics arrays")
+arguments = partial(scoring.parser, __doc__, "latents", "train test model metrics arrays")
 
 
 def main(args: Namespace) -> None:

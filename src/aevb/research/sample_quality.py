@@ -13,6 +13,7 @@ one distribution, density is 1 on average and coverage 1 − 2⁻ᵏ.
 
 import math
 from argparse import Namespace
+from functools import partial
 
 import numpy as np
 import torch
@@ -177,7 +178,8 @@ def sample_metrics(
     return metrics | scoring.means(distances | closer), arrays | distances
 
 
-PARSER = scoring.parser(
+arguments = partial(
+    scoring.parser,
     __doc__,
     "sample_quality",
     "train test model metrics arrays",

@@ -5,6 +5,7 @@ All images are decoder means E[x|z]; the code of a test image is mu, the mean of
 
 from argparse import Namespace
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -133,7 +134,8 @@ def interpolations_figure(originals: Floats, images: Floats, labels: Labels, run
     return rows_figure(rows, pictures.shape[1], title)
 
 
-PARSER = scoring.parser(
+arguments = partial(
+    scoring.parser,
     __doc__,
     "traverse",
     "test model",
