@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from aevb.files import read_json, read_tensors, write_text
+from aevb.likelihoods import LIKELIHOODS
 from aevb.plumbing import cli
-from aevb.report.runs import BINARISATIONS, DATASETS, LICENCES, LIKELIHOODS, MARK, NOTE, TERMS
+from aevb.report.runs import BINARISATIONS, DATASETS, LICENCES, MARK, NOTE, TERMS
 
 TEMPLATE = """# Model card: VAE with k = {latent_dim}, seed {seed}
 
@@ -18,7 +19,7 @@ TEMPLATE = """# Model card: VAE with k = {latent_dim}, seed {seed}
 |---|---|
 | model | variational autoencoder of Kingma & Welling 2013 (arXiv:1312.6114) |
 | encoder | 784 pixels, {hidden} units, mu and log sigma² of {latent_dim} latent dimensions |
-| decoder | {latent_dim} latent dimensions, {hidden} units, {likelihood} |
+| decoder | {latent_dim} latent dimensions, {hidden} units, {likelihood_title} |
 | prior | N(0, I) |
 | data | {dataset}, {train_images:,} training images of 28 × 28 pixels |
 | licence of the data | {licence} |
@@ -36,22 +37,13 @@ TEMPLATE = """# Model card: VAE with k = {latent_dim}, seed {seed}
 |---|---|
 {metrics}
 
-## Intended use
+## Intended use and limits
 
 Teaching and research about variational autoencoders: bounds, likelihoods, latent spaces. The model
-does not classify images, and its samples should not be used where correct images matter.
-
-## Limits
-
-The model was trained on small, centred, upright images of one data set, and its behaviour on other
-images is unknown. Its samples are not filtered and may not look like the data. The numbers above
-describe one training and the binarisation that is named; they must not be compared across
-binarisations and likelihoods.
-
-## Use
-
-`aevb.model.read_model` reads models/k{latent_dim}-seed{seed}.safetensors, which contains all
-that this card says about the model; metrics/k{latent_dim}-seed{seed}.json contains the numbers.
+does not classify images, and its samples, which are not filtered, should not be used where correct
+images matter. It was trained on small, centred, upright images of one data set; its behaviour on
+others is unknown. The numbers describe one training, and must not be compared across binarisations
+and likelihoods.
 """
 
 
@@ -64,16 +56,16 @@ def card(metadata: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         for term, name in names.items()
     ]
     data = metadata["data"]["name"]
-    texts = {
-        "dataset": DATASETS[data],
-        "licence": LICENCES[data],
-        "likelihood": LIKELIHOODS[metadata["likelihood"]],
-        "pixels": BINARISATIONS[metadata["binarisation"]],
-        "images": metrics["images"],
-        "metrics": "\n".join(rows),
-        "note": f" {NOTE}" if mark else "",
-    }
-    return TEMPLATE.format_map({**metadata, **texts})
+    return TEMPLATE.format(
+        **metadata,
+        likelihood_title=LIKELIHOODS[metadata["likelihood"]].title,
+        pixels=BINARISATIONS[metadata["binarisation"]],
+        dataset=DATASETS[data],
+        licence=LICENCES[data],
+        images=metrics["images"],
+        metrics="\n".join(rows),
+        note=f" {NOTE}" if mark else "",
+    )
 
 
 def arguments() -> cli.Parser:

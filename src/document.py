@@ -5,7 +5,6 @@ is relative to the document, as in a link.
 """
 
 import base64
-import html
 import os.path
 import re
 from argparse import SUPPRESS, Namespace
@@ -14,27 +13,31 @@ from pathlib import Path
 from aevb.files import read_bytes, write_text
 from aevb.plumbing import cli
 
+RELATIVE = r"(?!\w+:|#)[^)\s]+"
 BLOCK = re.compile(r"(?<=<!-- )(\S+\.md)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
-RELATIVE = r"(?!\w+:|#)"
-LINK = re.compile(rf"(?<=\]\(){RELATIVE}[^)\s]+(?=\))|(?<=<!-- )\S+\.md(?= -->)")
-PICTURE = re.compile(rf"!\[[^\]]*\]\(({RELATIVE}[^)\s]+)\)")
-STYLE = """
-body { max-width: 62em; margin: 2em auto; padding: 0 1em; font: 16px/1.5 sans-serif }
-img { max-width: 100%; display: block; margin: 1em 0 }
-table { border-collapse: collapse; font-size: 0.9em; display: block; overflow-x: auto }
-th, td { border: 1px solid #bbb; padding: 0.3em 0.6em; text-align: left }
-pre { background: #f4f4f4; padding: 0.8em; overflow-x: auto }
-sub { line-height: 0 }
-@media print {
-  body { margin: 0; font-size: 12px }
-  pre, table, img { break-inside: avoid }
-}
+PATH = re.compile(rf"(?<=\]\(){RELATIVE}(?=\))|(?<=<!-- )\S+\.md(?= -->)")
+LINK = re.compile(rf"(?<!!)\[([^\]]*)\]\({RELATIVE}\)")
+PICTURE = re.compile(rf"(?<=!\[)([^\]]*)\]\(({RELATIVE})(?=\))")
+PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>{title}</title>
+<style>
+body {{ max-width: 62em; margin: 2em auto; padding: 0 1em; font: 16px/1.5 sans-serif }}
+img {{ max-width: 100%; display: block; margin: 1em 0 }}
+table {{ border-collapse: collapse; font-size: 0.9em; display: block; overflow-x: auto }}
+th, td {{ border: 1px solid #bbb; padding: 0.3em 0.6em; text-align: left }}
+pre {{ background: #f4f4f4; padding: 0.8em; overflow-x: auto }}
+@media print {{ pre, table, img {{ break-inside: avoid }} }}
+</style>
+{body}</html>
 """
 
 
 def shown(text: str) -> list[str]:
     """The files whose text or picture a document shows, as the document names them."""
-    return [*(found[1] for found in BLOCK.finditer(text)), *PICTURE.findall(text)]
+    texts, pictures = BLOCK.findall(text), PICTURE.findall(text)
+    return [path for path, _ in texts] + [path for _, path in pictures]
 
 
 def filled(text: str, folder: Path) -> str:
@@ -52,18 +55,7 @@ def filled(text: str, folder: Path) -> str:
 
 def moved(text: str, source: Path, target: Path) -> str:
     """A document moved from one folder to another, its relative links adapted."""
-
-    def path(found: re.Match[str]) -> str:
-        return Path(os.path.relpath(source / found[0], target)).as_posix()
-
-    return LINK.sub(path, text)
-
-
-def typeset(text: str) -> str:
-    """Text as HTML: q_φ with a subscript, a number with its ± and † on one line."""
-    text = re.sub(r" (?=[±†])|(?<= ±) ", "&nbsp;", html.escape(text, quote=False))
-    text = re.sub(r"(?<!\w\w)_(\w)(?!\w)", r"<sub>\1</sub>", text)
-    return re.sub(r"_\{([^{}]+)\}", r"<sub>\1</sub>", text)
+    return PATH.sub(lambda path: Path(os.path.relpath(source / path[0], target)).as_posix(), text)
 
 
 def page(text: str, folder: Path) -> str:
@@ -76,28 +68,14 @@ def page(text: str, folder: Path) -> str:
     """
     from markdown_it import MarkdownIt  # here, since the workflow imports this file without it
 
-    parser = MarkdownIt("commonmark").enable("table")
-    tokens = parser.parse(text)
-    for token in tokens:
-        if token.type == "code_block":  # an indented one: a formula
-            token.type, token.content = "html_block", f"<pre>{typeset(token.content)}</pre>\n"
-    relative = False
-    for token in (child for block in tokens for child in block.children or []):
-        if token.type == "text":
-            token.type, token.content = "html_inline", typeset(token.content)
-        elif token.type == "image":
-            picture = base64.b64encode(read_bytes(folder / str(token.attrGet("src")))).decode()
-            token.attrSet("src", f"data:image/png;base64,{picture}")
-        elif token.type == "link_open":
-            relative = re.match(RELATIVE, str(token.attrGet("href"))) is not None
-        if token.type in ("link_open", "link_close") and relative:
-            token.tag, token.attrs = "span", {}
-    body = parser.renderer.render(tokens, parser.options, {})
-    title = next((token.content for token in tokens if token.type == "inline"), "")
-    return (
-        f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
-        f"<title>{title}</title>\n<style>{STYLE}</style>\n{body}</html>\n"
-    )
+    def embedded(picture: re.Match[str]) -> str:
+        content = base64.b64encode(read_bytes(folder / picture[2])).decode()
+        return f"{picture[1]}](data:image/png;base64,{content}"
+
+    text = LINK.sub(r"\1", PICTURE.sub(embedded, text))
+    text = re.sub(r" (?=[±†])|(?<=±) ", "\N{NO-BREAK SPACE}", text)
+    body = MarkdownIt("commonmark").enable("table").render(text)
+    return PAGE.format(title=text.partition("\n")[0].lstrip("# "), body=body)
 
 
 def arguments() -> cli.Parser:

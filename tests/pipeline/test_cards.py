@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 import card
-from aevb.data import write_set
 from aevb.plumbing import provenance
 from conftest import ROOT
 
@@ -28,15 +27,14 @@ METRICS = {
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, small_sets) -> Path:
-    """A folder with a trained model, its metrics and its provenance."""
+def folder(tmp_path_factory, set_files) -> Path:
+    """A folder with a trained model and its provenance."""
     folder = tmp_path_factory.mktemp("card")
-    for name, images in zip(("train", "validation"), small_sets, strict=False):
-        write_set(folder / name, images)
-    words = "--train train --validation validation --model model --history history "
-    words += "--provenance record/of.json --checkpoints checkpoints "
-    words += "--latent_dim 2 --seed 7 --hidden 4 --max_epochs 1 --device cpu"
-    subprocess.run([sys.executable, ROOT / "src/train.py", *words.split()], cwd=folder, check=True)
+    words = f"--train {set_files}/train --validation {set_files}/validation "
+    words += "--model model --history history --provenance record/of.json "
+    words += "--checkpoints checkpoints --latent_dim 2 --seed 7 --hidden 4 --max_epochs 1"
+    command = [sys.executable, ROOT / "src/train.py", *words.split(), "--device", "cpu"]
+    subprocess.run(command, cwd=folder, check=True)
     return folder
 
 
@@ -67,10 +65,12 @@ def test_the_card_marks_what_is_not_a_log_likelihood(folder):
     assert "† Not a log-likelihood" in text
 
 
-def test_the_record_describes_the_training(folder):
+def test_the_record_describes_the_training(folder, set_files):
     record = json.loads((folder / "record/of.json").read_text(encoding="utf-8"))
-    for name in ("train", "validation", "model"):
-        assert record[f"{name}_sha256"] == hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    files = [set_files / "train", set_files / "validation", folder / "model"]
+    for file in files:
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        assert record[f"{file.name}_sha256"] == digest
     assert record["python"] == sys.version.split()[0]
     assert (record["device"], record["threads"]) == ("cpu", 1)
     assert not {"host", "user", "date", "time"} & record.keys()

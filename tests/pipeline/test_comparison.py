@@ -10,13 +10,12 @@ import pytest
 from scipy import stats
 
 import compare
-from aevb import likelihoods
 from aevb.files import write_csv, write_json, write_tensors
 from aevb.plumbing.params import Data
 from aevb.report import runs as names
 from aevb.report import tables
 from aevb.report.comparison import FIGURES, STUDY_FIGURES, principal_axes, pushed_apart
-from aevb.report.discussion import discussion, listed
+from aevb.report.discussion import discussion
 from aevb.report.figures import mosaic, save_figure
 from aevb.report.runs import TERMS, Run, setting
 
@@ -240,21 +239,9 @@ def test_variants_are_compared_on_one_scale_only():
     assert text.count("Compared") == 1
 
 
-def test_variants_with_several_seeds_are_paired_by_seed():
-    one = [a_run(20, seed, gain=10 * seed) for seed in range(3)]
-    other = [a_run(20, seed, gain=11 * seed + 10) for seed in range(3)]
-    pairs = [mean_change(*pair).mean() for pair in zip(other, one, strict=True)]
-    assert f"is higher by {interval(pairs)}" in discussion({"one": one, "other": other})
-
-
-def test_lists_read_as_english():
-    assert [listed(items) for items in ("a", "ab", [1, 2, 3])] == ["a", "a and b", "1, 2 and 3"]
-
-
-def test_every_data_set_and_likelihood_has_a_title():
+def test_every_data_set_has_a_title():
     datasets = {*get_args(Data.model_fields["name"].annotation)}
     assert names.DATASETS.keys() == names.LICENCES.keys() == datasets
-    assert names.LIKELIHOODS.keys() == likelihoods.LIKELIHOODS.keys()
 
 
 # Figures
@@ -340,9 +327,8 @@ def test_labels_are_pushed_apart_around_their_mean(spread):
     np.testing.assert_allclose(pushed.mean(0), places.mean(0))
 
 
-def test_labels_that_are_far_apart_do_not_move():
+def test_only_labels_that_are_too_close_move():
     places = np.array([[0, 0], [1, 0], [5, 5.0]])
-    np.testing.assert_array_equal(pushed_apart(places, 1.0), places)
     np.testing.assert_allclose(pushed_apart(places, 2.0), [[-0.5, 0], [1.5, 0], [5, 5]])
 
 

@@ -33,12 +33,12 @@ def learning_curves(variants: Variants) -> Figure:
     several = len(variants) > 1
     frames = []
     for variant, run in ((variant, run) for variant, runs in variants.items() for run in runs):
-        curve = run.history.drop(columns="learning_rate").melt("epoch").dropna()
-        curve[["set", "term"]] = curve["variable"].str.split("_", n=1, expand=True)
+        curve = run.history.drop(columns="learning_rate").melt("epoch", var_name="column").dropna()
+        curve[["set", "term"]] = curve["column"].str.split("_", n=1, expand=True)
         k = f"k = {run.latent_dim}"
         if several:
             curve = curve[curve["term"] == "elbo"].assign(hue=variant, scale=scale(run))
-            curve["panel"] = f"{k}, " + curve["scale"]
+            curve["panel"] = f"{k}, {scale(run)}"
             curve["x"] = curve["epoch"] * run.metadata["train_images"]
         else:
             curve = curve.assign(hue=k, scale=curve["term"], x=curve["epoch"])
@@ -75,15 +75,15 @@ def learning_curves(variants: Variants) -> Figure:
 def terms(variants: Variants) -> Figure:
     """Bars of the reconstruction error, the KL term and their sum, −ELBO, on the test set."""
     bars = pd.DataFrame(
-        {"model": name, "term": term, "value": value}
+        {
+            "model": name,
+            "reconstruction error": run.metrics["reconstruction_error"],
+            "KL term": run.metrics["kl"],
+            "sum: −ELBO": -run.metrics["elbo"],
+        }
         for name, runs in models(variants).items()
         for run in runs
-        for term, value in (
-            ("reconstruction error", run.metrics["reconstruction_error"]),
-            ("KL term", run.metrics["kl"]),
-            ("sum: −ELBO", -run.metrics["elbo"]),
-        )
-    )
+    ).melt("model", var_name="term")
     title = f"The two terms on the test set{_over_seeds(variants)}\n{setting(variants)}"
     figure = new_figure(7.5, 4.5, title)
     axis = figure.add_subplot()
@@ -190,20 +190,16 @@ def principal_axes(mu: Images) -> tuple[NDArray[np.float64], list[float]]:
 
 
 def pushed_apart(places: NDArray[np.float64], distance: float) -> NDArray[np.float64]:
-    """Places [N, 2], of which each two that were closer are moved apart to at least `distance`."""
+    """Places [N, 2], of which each two that were closer are moved apart to this distance."""
     places = places.copy()
-    for _ in range(1000):
-        moved = False
+    for _ in range(100):
         for one, other in combinations(range(len(places)), 2):
             between = places[other] - places[one]
-            apart = float(np.hypot(*between))
-            if apart < 0.999 * distance:
+            apart = np.hypot(*between)
+            if apart < distance:
                 direction = between / apart if apart > 0 else np.array([1.0, 0.0])
                 places[one] -= (distance - apart) / 2 * direction
                 places[other] += (distance - apart) / 2 * direction
-                moved = True
-        if not moved:
-            break
     return places
 
 

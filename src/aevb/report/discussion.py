@@ -10,10 +10,20 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from aevb.intervals import Estimate, estimate
+from aevb.intervals import Estimate
 from aevb.report.comparison import principal_axes
-from aevb.report.runs import MARK, TERMS, Run, Variants, models, scale, seeds, setting
-from aevb.report.tables import pairwise
+from aevb.report.runs import (
+    MARK,
+    TERMS,
+    Run,
+    Variants,
+    models,
+    overall,
+    paired_differences,
+    scale,
+    seeds,
+    setting,
+)
 
 GREY = 0.1, 0.9
 """Pixels between these values are counted as grey."""
@@ -23,19 +33,14 @@ USED = 0.01
 
 def discussion(variants: Variants) -> str:
     """All paragraphs as Markdown: about each k of an experiment, or the variants of a study."""
-    dims = list(dict.fromkeys(run.latent_dim for runs in variants.values() for run in runs))
+    groups = models(variants)
+    dims = list(dict.fromkeys(runs[0].latent_dim for runs in groups.values()))
     if len(variants) > 1:
         results = {f"k = {k}": _variants(variants, k) for k in dims}
     else:
-        groups = models(variants)
         results = {name: _model(groups, name) for name in groups}
-    return paragraphs({"Setting": _setting(variants, dims), **results, "Limits": _limits(variants)})
-
-
-def paragraphs(sentences: Mapping[str, Iterable[str]]) -> str:
-    """A paragraph for each title that has sentences."""
-    texts = {title: " ".join(some) for title, some in sentences.items()}
-    return "\n".join(f"**{title}.** {text}\n" for title, text in texts.items() if text)
+    paragraphs = {"Setting": _setting(variants, dims), **results, "Limits": _limits(variants)}
+    return "\n".join(f"**{title}.** {' '.join(text)}\n" for title, text in paragraphs.items())
 
 
 def _setting(variants: Variants, dims: Sequence[int]) -> Iterator[str]:
@@ -51,15 +56,15 @@ def _setting(variants: Variants, dims: Sequence[int]) -> Iterator[str]:
 def _variants(variants: Variants, latent_dim: int) -> Iterator[str]:
     """The ELBO of each variant compared with the first variant on the same scale, for one k."""
     scales: dict[str, dict[str, list[Run]]] = {}
-    for name, runs in variants.items():
-        chosen = [run for run in runs if run.latent_dim == latent_dim]
-        scales.setdefault(scale(chosen[0]), {})[name] = chosen
+    for name, all_runs in variants.items():
+        runs = [run for run in all_runs if run.latent_dim == latent_dim]
+        scales.setdefault(scale(runs[0]), {})[name] = runs
     for what, groups in scales.items():
         first, *others = groups
         if not others:
             yield f"No other variant is on the scale of {first} ({what})."
         for name in others:
-            change = changed(_changes(groups[name], groups[first])["elbo"])
+            change = changed(_difference("elbo", groups[name], groups[first]))
             yield f"Compared with {first}, the ELBO of {name} is {change}."
 
 
@@ -67,15 +72,17 @@ def _model(groups: Mapping[str, Sequence[Run]], name: str) -> Iterator[str]:
     """The results for one k, compared with those for the first k."""
     runs, (reference, *_) = groups[name], groups
     run, metrics = runs[0], runs[0].metrics
-    yield f"The ELBO is {_mean(runs, 'elbo')}."
+    elbo = overall([run.evaluation["elbo"] for run in runs])
+    yield f"The ELBO is {_with_interval(elbo)}."
     if metrics["iwae_k"] > 1 and metrics["is_log_likelihood"]:
-        gap = _mean(runs, "iwae_bound", "elbo")
-        yield f"The IWAE bound with K = {metrics['iwae_k']} is higher by {gap}."
+        terms = [run.evaluation for run in runs]
+        gap = overall([term["iwae_bound"].astype(float) - term["elbo"] for term in terms])
+        yield f"The IWAE bound with K = {metrics['iwae_k']} is higher by {_with_interval(gap)}."
     if name != reference:
-        changes = _changes(runs, groups[reference])
+        names = ("elbo", "log_px_given_z", "kl")
+        changes = {term: _difference(term, runs, groups[reference]) for term in names}
+        texts = [f"the {TERMS[term]} is {changed(change)}" for term, change in changes.items()]
         gain, cost = changes["log_px_given_z"], changes["kl"]
-        terms = ("elbo", "log_px_given_z", "kl")
-        texts = [f"the {TERMS[term]} is {changed(changes[term])}" for term in terms]
         yield f"Compared with {reference}, {listed(texts)}."
         if min(gain.low, cost.low) > 0:
             share = _percent(cost.mean / gain.mean)
@@ -123,12 +130,12 @@ def _limits(variants: Variants) -> Iterator[str]:
 
 def changed(change: Estimate) -> str:
     """A difference in words; one whose interval includes zero is not significant."""
-    mean, _, low, high = change
+    mean, se, low, high = change
     if low <= 0 <= high:
-        return f"not significantly different ({mean:+.2f} [{low:+.2f}, {high:+.2f}])"
+        return f"not significantly different ({_with_interval(change, '+')})"
     if mean < 0:
-        return f"lower by {-mean:.2f} [{-high:.2f}, {-low:.2f}]"
-    return f"higher by {mean:.2f} [{low:.2f}, {high:.2f}]"
+        return f"lower by {_with_interval(Estimate(-mean, se, -high, -low))}"
+    return f"higher by {_with_interval(change)}"
 
 
 def listed(items: Iterable[Any]) -> str:
@@ -137,18 +144,12 @@ def listed(items: Iterable[Any]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def _changes(runs: Sequence[Run], reference: Sequence[Run]) -> dict[str, Estimate]:
-    """The `pairwise` difference of each term, over all seeds if there are several."""
-    return {term: change for (term, _), change in pairwise(runs, reference).items()}
+def _difference(term: str, runs: Sequence[Run], reference: Sequence[Run]) -> Estimate:
+    return overall(paired_differences(term, runs, reference))
 
 
-def _mean(runs: Sequence[Run], term: str, other: str = "") -> str:
-    """The mean of a term, or of its difference from another, with its interval."""
-    values = [run.evaluation[term].astype(float) for run in runs]
-    if other:
-        values = [value - run.evaluation[other] for value, run in zip(values, runs, strict=True)]
-    mean, _, low, high = estimate([x.mean() for x in values] if len(runs) > 1 else values[0])
-    return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+def _with_interval(mean: Estimate, sign: str = "") -> str:
+    return f"{mean.mean:{sign}.2f} [{mean.low:{sign}.2f}, {mean.high:{sign}.2f}]"
 
 
 def _percent(share: float) -> str:

@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from aevb.files import Arrays, read_csv, read_json, read_tensors
+from aevb.intervals import Estimate, estimate
+from aevb.likelihoods import LIKELIHOODS
 
 TERMS = {
     "elbo": "ELBO",
@@ -29,11 +33,6 @@ BINARISATIONS = {
     "dynamic": "dynamic binarisation",
     "static": "static binarisation",
     "none": "gray levels",
-}
-LIKELIHOODS = {
-    "bernoulli": "Bernoulli",
-    "continuous_bernoulli": "continuous Bernoulli",
-    "gaussian": "Gaussian",
 }
 MARK = "†"
 NOTE = f"{MARK} Not a log-likelihood: this likelihood does not suit this binarisation."
@@ -63,15 +62,13 @@ def read_run(folder: Path, latent_dim: int, seed: int) -> Run:
         InputError: if one is missing or invalid.
     """
     name = f"k{latent_dim}-seed{seed}"
-
-    def tensors(kind: str) -> tuple[Arrays, dict[str, Any]]:
-        return read_tensors(folder / kind / f"{name}.safetensors", kind)
-
+    kinds = ("evaluation", "samples", "reconstructions")
     metrics = read_json(folder / "metrics" / f"{name}.json")
     history = pd.DataFrame(read_csv(folder / "history" / f"{name}.csv"))
-    evaluation, metadata = tensors("evaluation")
-    images = tensors("samples")[0], tensors("reconstructions")[0]
-    return Run(latent_dim, seed, metrics, history, evaluation, *images, metadata)
+    tensors = [read_tensors(folder / kind / f"{name}.safetensors", kind) for kind in kinds]
+    evaluation, samples, reconstructions = (arrays for arrays, _ in tensors)
+    metadata = tensors[0][1]
+    return Run(latent_dim, seed, metrics, history, evaluation, samples, reconstructions, metadata)
 
 
 def models(variants: Variants) -> dict[str, list[Run]]:
@@ -97,18 +94,30 @@ def seeds(variants: Variants) -> list[int]:
     return [run.seed for run in next(iter(models(variants).values()))]
 
 
+def paired_differences(
+    term: str, runs: Sequence[Run], reference: Sequence[Run]
+) -> list[NDArray[np.float64]]:
+    """For each seed, the term of a run minus that of the reference run, for each image, [N]."""
+    pairs = zip(runs, reference, strict=True)
+    return [run.evaluation[term].astype(float) - other.evaluation[term] for run, other in pairs]
+
+
+def overall(values: Sequence[NDArray[Any]]) -> Estimate:
+    """The mean of values [N] of each seed: over seeds if there are several, else over images."""
+    if len(values) == 1:
+        return estimate(values[0])
+    return estimate([image_values.mean(dtype=np.float64) for image_values in values])
+
+
 def setting(variants: Variants) -> str:
     """Data set, binarisation and likelihood, as far as all runs share them."""
-    runs = [run for some in variants.values() for run in some]
-    names = [
-        (
-            DATASETS[run.metadata["data"]["name"]],
-            BINARISATIONS[run.metadata["binarisation"]],
-            LIKELIHOODS[run.metadata["likelihood"]]
-            + ("" if run.metrics["is_log_likelihood"] else f" ({MARK} not a log-likelihood)"),
-        )
-        for run in runs
-    ]
+    names = []
+    for run in (run for runs in variants.values() for run in runs):
+        metadata = run.metadata
+        mark = "" if run.metrics["is_log_likelihood"] else f" ({MARK} not a log-likelihood)"
+        dataset, binarisation = DATASETS[metadata["data"]["name"]], metadata["binarisation"]
+        likelihood = LIKELIHOODS[metadata["likelihood"]].title + mark
+        names.append((dataset, BINARISATIONS[binarisation], likelihood))
     return ", ".join(values[0] for values in zip(*names, strict=True) if len({*values}) == 1)
 
 

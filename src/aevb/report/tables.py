@@ -1,12 +1,11 @@
 """The tables of a comparison as CSV, Markdown and LaTeX: all runs, and their differences."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
 from aevb.intervals import Estimate, estimate
-from aevb.report.runs import MARK, NOTE, TERMS, Run, Variants
+from aevb.report.runs import MARK, NOTE, TERMS, Variants, models, overall, paired_differences
 
 FACTS = ["variant", "latent_dim", "binarisation", "likelihood", "is_log_likelihood", "iwae_k"]
 """What all runs of one row over all seeds have in common."""
@@ -64,10 +63,8 @@ def caption(frame: pd.DataFrame) -> str:
     """What the numbers in the table are."""
     text = "Test set, nats per image; ± is the standard error over images."
     if "all" in frame["seed"].tolist():
-        text += (
-            " Over all seeds: the mean with the standard deviation over seeds (sd), and the 95 % "
-            "interval of the mean by Student's t."
-        )
+        text += " Over all seeds: the mean with the standard deviation over seeds (sd), and the "
+        text += "95 % interval of the mean by Student's t."
     return text if frame["is_log_likelihood"].all() else f"{text} {NOTE}"
 
 
@@ -90,36 +87,25 @@ def as_latex(frame: pd.DataFrame) -> str:
     return f"% {caption(frame)}\n{body}"
 
 
-def pairwise(runs: Sequence[Run], reference: Sequence[Run]) -> dict[tuple[str, Any], Estimate]:
-    """Mean differences, for the same test images, between runs and reference runs of equal seeds.
-
-    Returns:
-        For each term and seed the mean over images in nats per image, positive if `runs` have the
-        higher value; if there are several seeds, then for each term and `all` the mean over them.
-    """
-    result: dict[tuple[str, Any], Estimate] = {}
-    for term in TERMS:
-        means = []
-        for run, other in zip(runs, reference, strict=True):
-            change = run.evaluation[term].astype(float) - other.evaluation[term]
-            result[term, run.seed] = estimate(change)
-            means.append(result[term, run.seed].mean)
-        if len(runs) > 1:
-            result[term, "all"] = estimate(means)
-    return result
-
-
 def differences(variants: Variants) -> pd.DataFrame:
-    """The `pairwise` differences of every k from the first k of the same variant."""
+    """Mean differences in nats per image of every k from the first k of the same variant.
+
+    Differences are taken for the same test images and seeds; they are positive if the term of k is
+    higher. If there are several seeds, rows with seed `all` have the mean over them.
+    """
     rows = []
-    for variant, runs in variants.items():
-        of_k: dict[int, list[Run]] = {}
-        for run in runs:
-            of_k.setdefault(run.latent_dim, []).append(run)
-        first, *others = of_k
-        for k in others:
-            changes = pairwise(of_k[k], of_k[first])
-            rows += [(variant, k, first, *key, *change) for key, change in changes.items()]
+    for variant, all_runs in variants.items():
+        reference, *others = models({variant: all_runs}).values()
+        for runs in others:
+            ks = runs[0].latent_dim, reference[0].latent_dim
+            for term in TERMS:
+                values = paired_differences(term, runs, reference)
+                means: dict[Any, Estimate] = {
+                    run.seed: estimate(value) for run, value in zip(runs, values, strict=True)
+                }
+                if len(runs) > 1:
+                    means["all"] = overall(values)
+                rows += [(variant, *ks, term, seed, *mean) for seed, mean in means.items()]
     names = ["variant", "latent_dim", "against", "term", "seed", "difference", "se", "low", "high"]
     frame = pd.DataFrame(rows, columns=names)
     return frame if len(variants) > 1 else frame.drop(columns="variant")
@@ -139,7 +125,5 @@ def differences_as_markdown(frame: pd.DataFrame) -> str:
         lines.setdefault(tuple(line.values()), line)[seed] = cell
     text = pd.DataFrame(lines.values()).to_markdown(index=False, disable_numparse=True)
     over = "images; for all seeds, over trainings" if "all" in frame["seed"].tolist() else "images"
-    return (
-        f"{text}\n\nMean differences for the same test images, in nats per image, with 95 % "
-        f"intervals over {over}.\n"
-    )
+    caption = f"in nats per image, with 95 % intervals over {over}"
+    return f"{text}\n\nMean differences for the same test images, {caption}.\n"
