@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from aevb.datasets import DATASETS
 from aevb.files import read_json, read_tensors, write_text
 from aevb.likelihoods import LIKELIHOODS
 from aevb.plumbing import cli
-from aevb.report.runs import BINARISATIONS, DATASETS, LICENCES, MARK, NOTE, TERMS
+from aevb.report.runs import BINARISATIONS, MARK, NOTE, TERMS
 
 TEMPLATE = """# Model card: VAE with k = {latent_dim}, seed {seed}
 
@@ -55,13 +56,13 @@ def card(metadata: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         f"| {name} | {metrics[term]:.2f} ± {metrics[f'{term}_se']:.2f}{mark} |"
         for term, name in names.items()
     ]
-    data = metadata["data"]["name"]
+    data = DATASETS[metadata["data"]["name"]]
     return TEMPLATE.format(
         **metadata,
         likelihood_title=LIKELIHOODS[metadata["likelihood"]].title,
         pixels=BINARISATIONS[metadata["binarisation"]],
-        dataset=DATASETS[data],
-        licence=LICENCES[data],
+        dataset=data.title,
+        licence=data.licence,
         images=metrics["images"],
         metrics="\n".join(rows),
         note=f" {NOTE}" if mark else "",

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from aevb.datasets import DATASETS
 from aevb.files import Arrays, read_csv, read_json, read_tensors
 from aevb.intervals import Estimate, estimate
 from aevb.likelihoods import LIKELIHOODS
@@ -22,12 +23,6 @@ TERMS = {
     "log_px_given_z": "reconstruction term",
     "kl": "KL term",
     "iwae_bound": "IWAE bound",
-}
-DATASETS = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "kmnist": "KMNIST"}
-LICENCES = {
-    "mnist": "CC BY-SA 3.0 (LeCun, Cortes, Burges)",
-    "fashion_mnist": "MIT (Zalando)",
-    "kmnist": "CC BY-SA 4.0 (ROIS-DS Center for Open Data in the Humanities)",
 }
 BINARISATIONS = {
     "dynamic": "dynamic binarisation",
@@ -115,7 +110,7 @@ def setting(variants: Variants) -> str:
     for run in (run for runs in variants.values() for run in runs):
         metadata = run.metadata
         mark = "" if run.metrics["is_log_likelihood"] else f" ({MARK} not a log-likelihood)"
-        dataset, binarisation = DATASETS[metadata["data"]["name"]], metadata["binarisation"]
+        dataset, binarisation = DATASETS[metadata["data"]["name"]].title, metadata["binarisation"]
         likelihood = LIKELIHOODS[metadata["likelihood"]].title + mark
         names.append((dataset, BINARISATIONS[binarisation], likelihood))
     return ", ".join(values[0] for values in zip(*names, strict=True) if len({*values}) == 1)

@@ -20,7 +20,6 @@ from matplotlib.lines import Line2D
 
 from aevb.files import Arrays, read_json, read_tensors, write_text
 from aevb.intervals import mean_and_se, student_half_width
-from aevb.report.discussion import paragraphs
 from aevb.report.figures import PALETTE, new_figure, save_figure
 from aevb.report.tables import as_csv
 from aevb.research import scoring
@@ -170,7 +169,8 @@ def discussion(frame: pd.DataFrame) -> str:
         words |= {"run": run, "remainder": REMAINDER[bool(saturated)].format(**words)}
         for title, sentence in SENTENCES.items():
             said[title].append(sentence.format(**words))
-    return paragraphs({**said, "Errors": [note(frame)]})
+    said["Errors"] = [note(frame)]
+    return "\n".join(f"**{title}.** {' '.join(some)}\n" for title, some in said.items())
 
 
 def above_the_elbo(found: Found, bounds: Mapping[tuple[int, int], Arrays]) -> Figure:
