@@ -1,10 +1,16 @@
 # Comparing runs of an experiment, or the variants of a study, and registering results in DVC.
 # `snakemake --cores 4 likelihoods` runs the study in studies/likelihoods.yaml.
 
-FIGURES = [
-    *("learning_curves", "samples", "reconstructions"),
-    *("terms", "kl_per_dimension", "latent_space"),
-]
+STUDY_FIGURES = ["learning_curves", "samples", "reconstructions"]
+FIGURES = [*STUDY_FIGURES, "terms", "kl_per_dimension", "latent_space"]
+
+
+def comparison(folder, figures, **labels):
+    """The files that compare writes into a folder, table.csv first."""
+    names = ["table.csv", "differences.csv", "discussion.md"]
+    names += [f"{figure}.png" for figure in figures]
+    files = [compared(f"{folder}/{name}", **labels) for name in names]
+    return [*files, f"{folder}/table.md", f"{folder}/differences.md"]
 
 
 localrules:
@@ -18,12 +24,8 @@ rule compare:
         runs=files_to_compare,
         code=code("compare"),
     output:
-        compared("results/{study}comparison/table.csv"),
-        expand("results/{{study}}comparison/table.{kind}", kind=["md", "tex"]),
-        compared("results/{study}comparison/differences.csv"),
-        "results/{study}comparison/differences.md",
-        compared("results/{study}comparison/discussion.md"),
-        [compared(f"results/{{study}}comparison/{name}.png") for name in FIGURES],
+        comparison("results/{study}comparison", FIGURES),
+        "results/{study}comparison/table.tex",
     log:
         "logs/{study}compare.log",
     params:
@@ -38,12 +40,7 @@ rule compare_study:
         runs=files_to_compare,
         code=code("compare"),
     output:
-        compared("results/studies/{name}/table.csv", study="{name}"),
-        "results/studies/{name}/table.md",
-        compared("results/studies/{name}/differences.csv", study="{name}"),
-        "results/studies/{name}/differences.md",
-        compared("results/studies/{name}/discussion.md", study="{name}"),
-        [compared(f"results/studies/{{name}}/{name}.png", study="{name}") for name in FIGURES[:3]],
+        comparison("results/studies/{name}", STUDY_FIGURES, study="{name}"),
     log:
         "logs/studies/{name}/compare.log",
     params:
