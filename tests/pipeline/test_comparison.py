@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -11,8 +10,6 @@ from scipy import stats
 
 import compare
 from aevb.files import write_csv, write_json, write_tensors
-from aevb.plumbing.params import Data
-from aevb.report import runs as names
 from aevb.report import tables
 from aevb.report.comparison import FIGURES, STUDY_FIGURES, principal_axes, pushed_apart
 from aevb.report.discussion import discussion
@@ -237,11 +234,6 @@ def test_variants_are_compared_on_one_scale_only():
     assert f"Compared with one, the ELBO of better is higher by {change}." in text
     assert "No other variant is on the scale of foreign (not a log-likelihood †)." in text
     assert text.count("Compared") == 1
-
-
-def test_every_data_set_has_a_title():
-    datasets = {*get_args(Data.model_fields["name"].annotation)}
-    assert names.DATASETS.keys() == names.LICENCES.keys() == datasets
 
 
 # Figures
