@@ -297,7 +297,7 @@ def test_a_study_is_the_same_workflow_in_folders_of_its_own(by_snakemake, tmp_pa
     for name in ("same", "other"):
         labels = shown[f"results/studies/tiny/{name}/history/k2-seed0.csv"]["labels"]
         assert labels == {"k": "2", "seed": "0", "variant": name}
-    curves = shown["results/studies/tiny/curves.png"]
-    assert curves["labels"] == {"study": "tiny", "result": "curves"}
+    curves = shown["results/studies/tiny/learning_curves.png"]
+    assert curves["labels"] == {"study": "tiny", "result": "learning curves"}
     for target in ("tiny", "all"):
         assert jobs(run(f"snakemake -n {target}", tree)) == []
