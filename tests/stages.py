@@ -131,7 +131,6 @@ STAGES = {
         {name: f"gradient_variance/{name}" for name in ("metrics", "arrays")},
         "--images 2 --samples 2",
     ),
-    "card": Stage((), {**MODEL, "metrics": "metrics/k2-seed0.json"}, {"card": "card"}),
 }
 """All stages but `download`, in an order in which each finds its inputs."""
 
