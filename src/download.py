@@ -78,8 +78,7 @@ def sources(data: Data, file: str, digest: str, bundled: Path, output: Path) -> 
         yield str(output / file)
     shipped = [f"{bundled}/{file}.gz"] if data.name == "mnist" else []
     yield from [*mirrors, *shipped] if data.sha256 else [*shipped, *mirrors]
-    dataset = DATASETS[data.name]
-    if dataset.torchvision and (digest in dataset.sha256 or not dataset.sha256):
+    if DATASETS[data.name].torchvision and not data.sha256:  # official files
         yield from (f"{mirror}{file}.gz" for mirror in published(data.name).mirrors)
 
 

@@ -10,7 +10,6 @@ import re
 import runpy
 import shlex
 import sys
-from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from importlib import import_module
@@ -26,7 +25,7 @@ from dvc.cli.parser import get_main_parser
 from snakemake.cli import get_argument_parser
 
 import graph
-from aevb.plumbing import params, studies
+from aevb.plumbing import cli, params, studies
 from graph import ROOT, run
 from repository import clone, commit, copy, edit
 
@@ -119,9 +118,9 @@ def wrong_python(words: list[str]) -> str:
     else:
         with patch.object(sys, "argv", [script]):
             made = runpy.run_path(str(ROOT / script), run_name="not_main")
-    if "arguments" not in made:
+    if not script.startswith("src/") or "main" not in made:
         return ""
-    parser: ArgumentParser = made["arguments"]()
+    parser = cli.parser(made["main"], "")
     for action in parser._actions:
         action.required = False  # a page may leave out what it has shown before
     return complaint(lambda: parser.parse_args(words))

@@ -175,13 +175,6 @@ class _Terminal(logging.Handler):
         tqdm.write(f"{self.format(record)}\n", file=sys.stderr, end="")
 
 
-class _LogFile(logging.FileHandler):
-    """Leaves out lines that cannot be written, for example on a full disk."""
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        """Print no traceback; the terminal shows the line anyway."""
-
-
 def _log_to(path: Path | None) -> None:
     """Log everything to the file, and to the terminal.
 
@@ -195,7 +188,8 @@ def _log_to(path: Path | None) -> None:
     log.addHandler(terminal)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = _LogFile(path, mode="a", encoding="utf-8")
+        logging.raiseExceptions = False  # lines that cannot be written are left out
+        file = logging.FileHandler(path, mode="a", encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
         log.addHandler(file)
 
