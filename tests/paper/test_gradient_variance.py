@@ -125,7 +125,7 @@ def test_estimates_depend_on_image_and_seed_but_not_on_how_they_are_split(monkey
     x = wrong.draw(130)
     all_of_them = gradients(wrong, x, 20, seed=2)
     with monkeypatch.context() as context:
-        context.setattr("aevb.research.gradient_variance.DRAWS", 16)
+        context.setattr("aevb.evaluation.DRAWS", 16)
         for name, values in gradients(wrong, x[:30], 20, seed=2).items():
             np.testing.assert_allclose(values, all_of_them[name][:30], rtol=1e-5, err_msg=name)
     twins = gradients(wrong, np.repeat(x[:1], 130, 0), 20, seed=2)

@@ -23,11 +23,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aevb.bounds import iwae_bound
-from aevb.evaluation import Floats, evaluate
+from aevb.evaluation import Callback, Floats, evaluate, silent
 from aevb.files import Arrays
 from aevb.model import VAE
 from aevb.research import scoring
-from aevb.research.scoring import Callback, silent
 from aevb.rng import generator, torch_generator
 
 BLOCK = 50

@@ -20,12 +20,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from aevb.bounds import LatentVariableModel, reparameterise
-from aevb.evaluation import BLOCK, DRAWS, Floats
+from aevb.evaluation import Callback, Floats, by_block, noise, silent
 from aevb.research import scoring
-from aevb.research.scoring import Callback, silent
-from aevb.rng import generator
 
 ESTIMATORS = ("reparametrised", "score", "baseline")
 
@@ -40,15 +39,12 @@ def gradients(
         float32 arrays for images [N, D]: mean over the draws, [N, 3, k], and variance of one draw,
         summed over the k dimensions, [N, 3]. Only sums over draws are kept, in float64.
     """
-    blocks = []
-    for block, images in enumerate(torch.from_numpy(x).split(BLOCK)):
+
+    def estimates(images: Tensor, random: np.random.Generator) -> dict[str, Tensor]:
         mu, log_var = model.encode(images)
-        random = generator("estimators", seed, block)
         total = torch.zeros((len(images), 1), dtype=torch.float64)
         sums = torch.zeros((7, *mu.shape), dtype=torch.float64)
-        for start in range(0, samples, DRAWS):
-            shape = (min(DRAWS, samples - start), BLOCK, mu.shape[1])
-            eps = torch.from_numpy(random.standard_normal(shape, np.float32))[:, : len(images)]
+        for eps in noise(mu, samples, random):
             z = reparameterise(mu, log_var, eps).requires_grad_()
             with torch.enable_grad():
                 log_px = model.log_px_given_z(images, z)
@@ -66,10 +62,9 @@ def gradients(
         centred_2 = product_2 - 2 * b * product_1 + b**2 * score_2
         mean = torch.stack((slope, product, scale * (product - b * score)), 1)
         second = torch.stack((slope_2, product_2, scale**2 * centred_2), 1)
-        blocks.append((mean, (second - mean**2).sum(-1) * scale))
-        callback(len(images))
-    columns = (torch.cat(column).float().numpy() for column in zip(*blocks, strict=True))
-    return dict(zip(("mean", "variance"), columns, strict=True))
+        return {"mean": mean, "variance": (second - mean**2).sum(-1) * scale}
+
+    return by_block(estimates, x, "estimators", seed, callback)
 
 
 def ratio_with_error(

@@ -16,11 +16,9 @@ from torch import Tensor
 
 from aevb.bounds import Terms, kl_per_dimension, log_importance_weights, reparameterise
 from aevb.data import model_inputs
-from aevb.evaluation import BLOCK, Floats, mean_kl_per_dimension
+from aevb.evaluation import BLOCK, Callback, Floats, by_block, mean_kl_per_dimension, silent
 from aevb.files import Arrays
 from aevb.research import scoring
-from aevb.research.scoring import Callback, silent
-from aevb.rng import generator
 
 THRESHOLDS = np.logspace(-4, 1, 21)
 """Four per decade: how the number of active units depends on the threshold."""
@@ -64,10 +62,9 @@ def information(
     k = 3 too: compare them at equal N only.
     """
     q_mu, q_log_var = torch.from_numpy(mu).double(), torch.from_numpy(log_var).double()
-    pairs = zip(q_mu.split(BLOCK), q_log_var.split(BLOCK), strict=True)
-    results = []
-    for block, (means, log_vars) in enumerate(pairs):
-        random = generator("latents", seed, block)
+
+    def terms(codes: Tensor, random: np.random.Generator) -> dict[str, Tensor]:
+        means, log_vars = codes.double().chunk(2, -1)
         kl = kl_per_dimension(means, log_vars).sum(-1)
         log_ratio, log_aggregate = torch.zeros_like(kl), torch.zeros_like(kl)
         prior_alone = Terms(torch.zeros_like(kl), kl, means, log_vars)
@@ -76,13 +73,15 @@ def information(
             log_ratio -= log_importance_weights(prior_alone, eps)
             z = reparameterise(means, log_vars, eps)
             log_aggregate += log_aggregate_ratio(z, q_mu, q_log_var)
-        mutual_information = (log_ratio - log_aggregate) / samples
-        marginal_kl = log_aggregate / samples
-        results.append((kl, mutual_information, marginal_kl, kl - log_ratio / samples))
-        callback(len(means))
-    names = ("kl", "mutual_information", "marginal_kl", "kl_residual")
-    columns = (torch.cat(column).numpy() for column in zip(*results, strict=True))
-    return dict(zip(names, columns, strict=True))
+        return {
+            "kl": kl,
+            "mutual_information": (log_ratio - log_aggregate) / samples,
+            "marginal_kl": log_aggregate / samples,
+            "kl_residual": kl - log_ratio / samples,
+        }
+
+    codes = np.concatenate((mu, log_var), 1)
+    return by_block(terms, codes, "latents", seed, callback, torch.float64)
 
 
 def log_aggregate_ratio(z: Tensor, mu: Tensor, log_var: Tensor) -> Tensor:
