@@ -4,8 +4,6 @@ K is 1, 10, 100 … With each bound comes the effective sample size, which shows
 weights are.
 """
 
-from argparse import Namespace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +13,7 @@ from torch import Tensor
 
 from aevb.bounds import LatentVariableModel, iwae_bound
 from aevb.evaluation import Callback, Floats, evaluate, silent
+from aevb.plumbing.params import Iwae
 from aevb.research import scoring
 
 
@@ -54,12 +53,9 @@ def bounds_against_k(
 
     def against_k(log_weights: Tensor) -> dict[str, Tensor]:
         grouped = [groups(log_weights, k) for k in counts]
-        return {
-            "iwae_bound": torch.stack([iwae_bound(some).mean(0) for some in grouped], 1),
-            "effective_samples": torch.stack(
-                [effective_samples(some).mean(0) for some in grouped], 1
-            ),
-        }
+        bounds = [iwae_bound(some).mean(0) for some in grouped]
+        sizes = [effective_samples(some).mean(0) for some in grouped]
+        return {"iwae_bound": torch.stack(bounds, 1), "effective_samples": torch.stack(sizes, 1)}
 
     terms = evaluate(model, x, samples, seed, callback, against_k)
     names = ("iwae_bound", "effective_samples", "log_px_given_z", "kl")
@@ -81,19 +77,15 @@ def iwae_metrics(terms: dict[str, NDArray[Any]]) -> dict[str, float]:
     return metrics
 
 
-arguments = partial(scoring.parser, __doc__, "iwae")
-
-
-def main(args: Namespace) -> None:
+def main(files: scoring.Files, settings: Iwae) -> None:
     """Compute the bounds per image; write them and their means."""
-    inputs = scoring.read_inputs(args)
-    x = inputs.first(args.images)
-    with scoring.progress(inputs.name, len(x)) as bar:
-        terms = bounds_against_k(inputs.model, x, args.samples, args.seed, bar.update)
+    inputs = scoring.read_inputs("iwae", files)
+    x, samples = inputs.first(settings.images), settings.samples
+    with inputs.progress(len(x)) as bar:
+        terms = bounds_against_k(inputs.model, x, samples, settings.seed, bar.update)
     metrics = iwae_metrics(terms) | inputs.is_log_likelihood()
-    bound, error = (metrics[f"iwae_{args.samples}{end}"] for end in ("", "_se"))
     summary = (
-        f"ELBO {metrics['elbo']:.2f}, IWAE bound with K = {args.samples} {bound:.2f} ± {error:.2f} "
-        "nats per image"
+        f"ELBO {metrics['elbo']:.2f}, IWAE bound with K = {samples} "
+        f"{metrics[f'iwae_{samples}']:.2f} ± {metrics[f'iwae_{samples}_se']:.2f} nats per image"
     )
-    inputs.write(args, {**terms, "labels": inputs.test.labels[: len(x)]}, metrics, summary)
+    inputs.write(files, terms | {"labels": inputs.test.labels[: len(x)]}, metrics, summary)

@@ -4,8 +4,7 @@ Test images are scored; training images are used only to fit the two classifiers
 """
 
 import math
-from argparse import Namespace
-from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor
 from aevb.bounds import Terms, kl_per_dimension, log_importance_weights, reparameterise
 from aevb.data import model_inputs
 from aevb.evaluation import BLOCK, Callback, Floats, by_block, mean_kl_per_dimension, silent
-from aevb.files import Arrays
+from aevb.plumbing.params import Latents
 from aevb.research import scoring
 
 THRESHOLDS = np.logspace(-4, 1, 21)
@@ -129,23 +128,20 @@ def latent_metrics(
     return counts | scoring.means(terms | right)
 
 
-arguments = partial(scoring.parser, __doc__, "latents", "train test model metrics arrays")
-
-
-def main(args: Namespace) -> None:
+def main(files: scoring.FilesAndTrainSet, settings: Latents) -> None:
     """Encode the images, split the KL term, classify; write the metrics and their terms."""
-    inputs = scoring.read_inputs(args)
-    train, labels = scoring.read_training_set(args.train), inputs.test.labels
+    inputs = scoring.read_inputs("latents", files)
+    train, labels = scoring.read_training_set(files.train), inputs.test.labels
     mu, log_var = inputs.encode(inputs.x)
     train_mu, _ = inputs.encode(model_inputs(train, inputs.metadata["binarisation"]))
-    predictions = predicted_classes(train_mu, train.labels, mu, args.neighbours)
-    with scoring.progress(inputs.name, len(mu)) as bar:
-        terms = information(mu, log_var, args.samples, args.seed, bar.update)
+    predictions = predicted_classes(train_mu, train.labels, mu, settings.neighbours)
+    with inputs.progress(len(mu)) as bar:
+        terms = information(mu, log_var, settings.samples, settings.seed, bar.update)
     variances = unit_variances(mu)
-    (active,) = active_units(variances, np.array([args.threshold])).tolist()
-    settings = {name: vars(args)[name] for name in ("threshold", "samples", "neighbours")}
-    metrics = {"active_units": active, **settings, **latent_metrics(terms, predictions, labels)}
-    arrays: Arrays = {
+    (active,) = active_units(variances, np.array([settings.threshold])).tolist()
+    chosen = settings.model_dump(exclude={"seed"})
+    metrics = {"active_units": active, **chosen, **latent_metrics(terms, predictions, labels)}
+    arrays: dict[str, NDArray[Any]] = {
         **terms,
         **{f"{name}_prediction": found for name, found in predictions.items()},
         "labels": labels,
@@ -160,4 +156,4 @@ def main(args: Namespace) -> None:
         f"{metrics['marginal_kl']:.2f} nats, accuracy {metrics['knn_accuracy']:.1%} (neighbours), "
         f"{metrics['linear_accuracy']:.1%} (linear)"
     )
-    inputs.write(args, arrays, metrics, summary)
+    inputs.write(files, arrays, metrics, summary)
