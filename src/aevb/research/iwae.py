@@ -84,8 +84,6 @@ def main(files: scoring.Files, settings: Iwae) -> None:
     with inputs.progress(len(x)) as bar:
         terms = bounds_against_k(inputs.model, x, samples, settings.seed, bar.update)
     metrics = iwae_metrics(terms) | inputs.is_log_likelihood()
-    summary = (
-        f"ELBO {metrics['elbo']:.2f}, IWAE bound with K = {samples} "
-        f"{metrics[f'iwae_{samples}']:.2f} ± {metrics[f'iwae_{samples}_se']:.2f} nats per image"
-    )
+    bound = f"{{iwae_{samples}:.2f}} ± {{iwae_{samples}_se:.2f}}"
+    summary = f"ELBO {{elbo:.2f}}, IWAE bound with K = {samples} {bound} nats per image"
     inputs.write(files, terms | {"labels": inputs.test.labels[: len(x)]}, metrics, summary)

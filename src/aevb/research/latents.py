@@ -139,8 +139,8 @@ def main(files: scoring.FilesAndTrainSet, settings: Latents) -> None:
         terms = information(mu, log_var, settings.samples, settings.seed, bar.update)
     variances = unit_variances(mu)
     (active,) = active_units(variances, np.array([settings.threshold])).tolist()
-    chosen = settings.model_dump(exclude={"seed"})
-    metrics = {"active_units": active, **chosen, **latent_metrics(terms, predictions, labels)}
+    metrics = {"active_units": active, **settings.model_dump(exclude={"seed"})}
+    metrics |= latent_metrics(terms, predictions, labels)
     arrays: dict[str, NDArray[Any]] = {
         **terms,
         **{f"{name}_prediction": found for name, found in predictions.items()},
@@ -151,9 +151,8 @@ def main(files: scoring.FilesAndTrainSet, settings: Latents) -> None:
         "active_units": active_units(variances, THRESHOLDS),
     }
     summary = (
-        f"{active} active units, KL {metrics['kl']:.2f} = mutual information "
-        f"{metrics['mutual_information']:.2f} (at most {metrics['log_images']:.2f}) + marginal KL "
-        f"{metrics['marginal_kl']:.2f} nats, accuracy {metrics['knn_accuracy']:.1%} (neighbours), "
-        f"{metrics['linear_accuracy']:.1%} (linear)"
+        "{active_units} active units, KL {kl:.2f} = mutual information {mutual_information:.2f} "
+        "(at most {log_images:.2f}) + marginal KL {marginal_kl:.2f} nats, accuracy "
+        "{knn_accuracy:.1%} (neighbours), {linear_accuracy:.1%} (linear)"
     )
     inputs.write(files, arrays, metrics, summary)

@@ -220,6 +220,5 @@ def main(files: Files, settings: SampleQuality) -> None:
         f"that of test images {metrics['means_distance_to_train_real']:.2f}"
     )
     save_figure(files.figure, rows_figure(rows, COLUMNS, title))
-    names = ("precision", "recall", "coverage")
-    summary = ", ".join(f"{name} {metrics[name]:.3f}" for name in names)
+    summary = "precision {precision:.3f}, recall {recall:.3f}, coverage {coverage:.3f}"
     inputs.write(files, arrays, metrics, summary)

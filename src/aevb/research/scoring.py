@@ -94,14 +94,14 @@ class Inputs:
         metrics: Mapping[str, float],
         summary: str,
     ) -> None:
-        """Write the arrays and the metrics; InputError if a metric is not finite."""
+        """Write arrays and finite metrics (InputError), and log the metrics named in `summary`."""
         name = f"{self.stage} {self.run}"
         for metric, value in metrics.items():
             require(math.isfinite(value), f"{name}: {metric} is {value}; train the model again")
         write_tensors(files.arrays, self.stage, arrays, self.metadata)
         write_json(files.metrics, metrics)
         mark = "" if metrics.get("is_log_likelihood", 1) else " († not a log-likelihood)"
-        cli.log.info("%s: %s%s, wrote %s", name, summary, mark, files.metrics)
+        cli.log.info("%s: %s%s, wrote %s", name, summary.format(**metrics), mark, files.metrics)
 
 
 def read_inputs(stage: str, files: ModelAndTestSet) -> Inputs:

@@ -67,11 +67,7 @@ def interpolations(start: Floats, end: Floats, steps: int) -> Floats:
 
 
 def pairs_of_classes(labels: Labels, count: int, random: np.random.Generator) -> Indices:
-    """Pairs of images of different classes, [count, 2], with `count` different first images.
-
-    Raises:
-        InputError: if there are too few images or classes.
-    """
+    """Pairs of images of different classes, [count, 2]; InputError if there are too few."""
     classes = len(np.unique(labels))
     scoring.require(
         count <= len(labels) and classes > 1,
@@ -125,10 +121,7 @@ def ticks(values: Floats) -> tuple[list[float], list[str]]:
 
 
 def interpolations_figure(originals: Floats, images: Floats, labels: Labels, run: str) -> Figure:
-    """A row for each pair: an image, the decoder means of `interpolations`, the other image.
-
-    Originals [P, 2, 784], decoder means [P, steps, 784] and labels [P, 2].
-    """
+    """A row for each of P pairs: an image, decoder means [P, steps, 784], the other image."""
     gap = np.zeros_like(images[:, :1])
     pictures = np.concatenate((originals[:, :1], gap, images, gap, originals[:, 1:]), 1)
     rows = [(f"{a} to {b}", row) for (a, b), row in zip(labels, pictures, strict=True)]
