@@ -12,7 +12,7 @@ from aevb.files import write_json, write_tensors
 from aevb.likelihoods import is_likelihood
 from aevb.model import read_model
 from aevb.plumbing import cli
-from aevb.plumbing.devices import repeatable
+from aevb.plumbing.machine import repeatable
 from aevb.plumbing.params import Evaluate, TestSet, TrainedModel
 
 

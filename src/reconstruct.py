@@ -13,7 +13,7 @@ from aevb.data import model_inputs, read_set
 from aevb.files import Arrays, InputError, write_tensors
 from aevb.model import read_model
 from aevb.plumbing import cli
-from aevb.plumbing.devices import repeatable
+from aevb.plumbing.machine import repeatable
 from aevb.plumbing.params import Reconstruct, TestSet, TrainedModel
 from aevb.report.figures import rows_figure, save_figure
 from aevb.rng import generator

@@ -9,7 +9,7 @@ import torch
 from aevb.files import write_tensors
 from aevb.model import read_model
 from aevb.plumbing import cli
-from aevb.plumbing.devices import repeatable
+from aevb.plumbing.machine import repeatable
 from aevb.plumbing.params import Sample, TrainedModel
 from aevb.report.figures import grid_figure, save_figure
 from aevb.rng import generator, torch_generator

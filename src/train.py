@@ -15,11 +15,10 @@ from pydantic import Field
 from aevb.data import read_set
 from aevb.files import InputError, write_csv, write_json
 from aevb.model import VAE, write_model
-from aevb.plumbing import cli, devices
+from aevb.plumbing import cli, machine
 from aevb.plumbing.checkpoints import Checkpoint, Interrupted, exclusive, run_key
 from aevb.plumbing.dependencies import SOURCE, code_of
 from aevb.plumbing.params import Model, Positive, Seed, Train, TrainSet
-from aevb.plumbing.provenance import record
 from aevb.training import HISTORY, Training
 
 
@@ -39,9 +38,9 @@ def main(
     checkpoint_seconds: Annotated[float, Field(ge=0), "seconds between checkpoints"] = 30.0,
 ) -> None:
     """Train, write the model and its history, remove the checkpoint."""
-    devices.repeatable(settings.threads)
-    device = devices.resolve_device(settings.device)
-    precision = devices.resolve_precision(settings.precision, device)
+    machine.repeatable(settings.threads)
+    device = machine.resolve_device(settings.device)
+    precision = machine.resolve_precision(settings.precision, device)
     images, held_out = read_set(train), read_set(validation)
     if not len(images):
         raise InputError(f"{train}: has no training images; run the split stage again")
@@ -82,9 +81,9 @@ def main(
         write_csv(history, HISTORY, state.history)
         write_model(model, run.model, {**metadata, "best_epoch": best})
         if provenance is not None:
-            files = {"train": train, "validation": validation, "model": model}
+            files = machine.record(train=train, validation=validation, model=model)
             setting = {"device": device, "precision": precision, "threads": settings.threads}
-            write_json(provenance, record(files, **setting))
+            write_json(provenance, files | setting)
         checkpoint.remove()
     cli.log.info("%s: %d epochs, best %d, wrote %s", name, state.epoch, best, model)
 

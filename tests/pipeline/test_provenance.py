@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from aevb.plumbing import provenance
+from aevb.plumbing import machine
 from conftest import ROOT
 
 NAMED = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
@@ -38,7 +38,7 @@ def test_the_record_describes_the_training(folder, set_files):
 
 
 def test_the_record_names_the_commit_and_marks_changed_code(tmp_path):
-    assert provenance.commit(tmp_path) == "unknown"
+    assert machine.commit(tmp_path) == "unknown"
     code = tmp_path / "src/aevb"
     code.mkdir(parents=True)
     (code / "a.py").write_text("1\n")
@@ -48,6 +48,6 @@ def test_the_record_names_the_commit_and_marks_changed_code(tmp_path):
         ["git", "rev-parse", "HEAD"], cwd=tmp_path, check=True, capture_output=True, text=True
     ).stdout.strip()
     (tmp_path / "results.json").write_text("{}\n")
-    assert provenance.commit(code) == head
+    assert machine.commit(code) == head
     (code / "a.py").write_text("2\n")
-    assert provenance.commit(code) == f"{head}+"
+    assert machine.commit(code) == f"{head}+"

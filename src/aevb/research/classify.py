@@ -19,7 +19,7 @@ from aevb.data import CLASSES, ImageSet, model_inputs, read_set
 from aevb.files import read_tensors, write_json, write_tensors
 from aevb.intervals import mean_with_error
 from aevb.plumbing import cli
-from aevb.plumbing.devices import repeatable
+from aevb.plumbing.machine import repeatable
 from aevb.plumbing.params import Classifier, Section, TestSet, TrainSet
 from aevb.rng import torch_generator
 

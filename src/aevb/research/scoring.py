@@ -17,7 +17,7 @@ from aevb.intervals import mean_with_error
 from aevb.likelihoods import is_likelihood
 from aevb.model import VAE, read_model
 from aevb.plumbing import cli
-from aevb.plumbing.devices import repeatable
+from aevb.plumbing.machine import repeatable
 from aevb.plumbing.params import Section, TestSet, TrainedModel, TrainSet
 
 
