@@ -39,16 +39,6 @@ def test_samples_come_from_the_prior_with_independent_noise():
     assert np.isin(z, other).mean() < 0.001  # float32 has few numbers near 1
 
 
-def test_draws_have_the_means_of_the_same_latents(untrained):
-    means, draws = samples(untrained(), 300, seed=0)
-    assert set(np.unique(draws)) == {0, 1}
-    noise = math.sqrt((means * (1 - means)).astype(float).sum())
-    assert abs((draws - means).astype(float).sum()) < 4 * noise
-    # Draws are closer to the means of their own z than to those of another.
-    own, others = (np.square(draws - x).sum() for x in (means, np.roll(means, 1, 0)))
-    assert own < others
-
-
 def test_the_first_samples_do_not_depend_on_how_many_there_are():
     whole = samples(echo(), 230, seed=3)
     for count in (1, 100, 150):

@@ -46,13 +46,10 @@ def by_definition(real: Points, fake: Points, neighbours: int) -> dict[str, floa
     }
 
 
-def rotation(dimensions: int) -> Points:
-    return stats.ortho_group(dimensions, seed=1).rvs()
-
-
 @pytest.mark.parametrize("neighbours", [1, 3, 7])
 @pytest.mark.parametrize(("real", "fake"), [(40, 40), (25, 60), (60, 25)])
-def test_the_formulas_of_the_papers(real, fake, neighbours):
+def test_the_formulas_of_the_papers(real, fake, neighbours, monkeypatch):
+    monkeypatch.setattr(sample_quality, "DISTANCES", 7)
     x, y = normal(real, 3, seed=0), normal(fake, 3, seed=1, shift=0.7)
     found = of(x, y, neighbours)
     assert found == pytest.approx(by_definition(x, y, neighbours))
@@ -72,14 +69,6 @@ def test_three_points_by_hand():
 
 
 @pytest.mark.parametrize("neighbours", [1, 5])
-def test_equal_sets(neighbours):
-    """Each ball contains its k neighbours and its centre."""
-    points = np.random.default_rng(0).integers(-(10**4), 10**4, (200, 6)).astype(float)
-    density = (neighbours + 1) / neighbours
-    assert list(of(points, points, neighbours).values()) == pytest.approx([1, 1, density, 1])
-
-
-@pytest.mark.parametrize("neighbours", [1, 5])
 def test_sets_of_one_distribution(neighbours):
     """A ball contains no fake point if the k nearest of all points are of its own set."""
     n, m = 60, 45
@@ -88,28 +77,6 @@ def test_sets_of_one_distribution(neighbours):
     for name, expected in (("density", 1), ("coverage", 1 - missed)):
         values = np.array([row[name] for row in found])
         assert abs(values.mean() - expected) < 4 * stats.sem(values), name
-
-
-def test_a_part_of_the_set_is_precise_but_has_low_recall():
-    random = np.random.default_rng(3)
-    whole = random.uniform(size=(800, 2))
-    part = random.uniform(size=(800, 2)) * [0.5, 1]
-    assert set(of(whole, part + 100, 5).values()) == {0}
-    found = of(whole, part, 5)
-    assert found == pytest.approx(
-        {"precision": 1, "recall": 0.5, "density": 1, "coverage": 0.5}, abs=0.1
-    )
-    swapped = of(part, whole, 5)
-    assert (swapped["precision"], swapped["recall"]) == (found["recall"], found["precision"])
-
-
-def test_rotation_shift_scale_and_order_change_nothing(monkeypatch):
-    x, y = normal(150, 5, 0), normal(120, 5, 1, shift=0.5)
-    expected = of(x, y, 4)
-    turned, order = rotation(5), np.random.default_rng(2).permutation(120)
-    assert of(3 * x @ turned + 7, 3 * y[order] @ turned + 7, 4) == expected
-    monkeypatch.setattr(sample_quality, "DISTANCES", 7)
-    assert of(x, y, 4) == expected
 
 
 def with_moments(mean: Points, covariance: Points, count: int = 300, seed: int = 0) -> Points:
@@ -136,14 +103,10 @@ def test_frechet_is_the_closed_form_for_gaussians():
     assert frechet(with_moments(n, t), with_moments(m, s, seed=1)) == pytest.approx(expected)
 
 
-def test_frechet_of_the_same_set_is_zero_and_rotation_changes_nothing():
+def test_frechet_of_the_same_set_is_zero():
     x, y = normal(100, 6, 0), normal(80, 6, 1, shift=0.3)
     x[:, 2] = y[:, 2] = 0  # a feature that is never active
-    for same in (x, np.random.default_rng(0).permutation(x)):
-        assert 0 <= frechet(x, same) < 1e-6
-    turned = rotation(6)
-    assert frechet(x @ turned, y @ turned) == pytest.approx(frechet(x, y))
-    assert frechet(2 * x, 2 * y) == pytest.approx(4 * frechet(x, y))
+    assert 0 <= frechet(x, np.random.default_rng(0).permutation(x)) < 1e-6
     assert 0 < frechet(x[:4], y[:4]) < math.inf  # fewer points than dimensions
 
 

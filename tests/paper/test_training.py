@@ -62,6 +62,13 @@ def history(run: Training) -> dict[str, np.ndarray]:
     return dict(zip(HISTORY, np.array(run.state.history).T, strict=True))
 
 
+def weights_after_each_epoch(run: Training) -> list[dict[str, bytes]]:
+    """Run a training and return its weights at the end of each epoch."""
+    after: list[dict[str, bytes]] = []
+    run.run(callback=lambda _: after.append(weights(run)))
+    return after
+
+
 @pytest.fixture
 def steps(monkeypatch) -> list[tuple[Tensor, Tensor]]:
     """The images and the noise of every training step, in the order of the steps."""
@@ -290,8 +297,7 @@ def test_the_best_weights_are_restored(small_sets):
     """The validation ELBO of 15 images falls again after some epochs."""
     settings = {"max_epochs": 40, "patience": 1000, "learning_rate": 0.03, "decay": 0.0}
     run = training(small_sets, (15, 60), binarisation="static", seed=1, **settings)
-    after: list[dict[str, bytes]] = []
-    run.run(callback=lambda _: after.append(weights(run)))
+    after = weights_after_each_epoch(run)
     values = history(run)["validation_elbo"]
     best = int(values.argmax())
     assert len(values) == 40
@@ -328,8 +334,7 @@ def scripted(run: Training, values: list[float]) -> Training:
 )
 def test_when_patience_is_over(small_sets, values, patience, epochs, best):
     run = scripted(training(small_sets, (25, 1), max_epochs=6, patience=patience), values)
-    after: list[dict[str, bytes]] = []
-    run.run(callback=lambda _: after.append(weights(run)))
+    after = weights_after_each_epoch(run)
     assert (len(after), run.state.epoch, run.state.best_epoch) == (epochs, epochs, best)
     assert weights(run) == after[best - 1]
     assert history(run)["validation_elbo"].tolist() == values[:epochs]
@@ -338,8 +343,7 @@ def test_when_patience_is_over(small_sets, values, patience, epochs, best):
 def test_without_validation_images_the_last_weights_are_kept(small_sets):
     settings = {"max_epochs": 3, "patience": 1, "learning_rate": 0.05}
     run = training(small_sets, (60, 0), **settings)
-    after: list[dict[str, bytes]] = []
-    run.run(callback=lambda _: after.append(weights(run)))
+    after = weights_after_each_epoch(run)
     assert len(after) == 3
     assert weights(run) == after[-1] != after[-2]
     curve = history(run)
