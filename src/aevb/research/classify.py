@@ -5,8 +5,9 @@ the images of each batch are gray and the other half are binarised anew.
 """
 
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -16,9 +17,10 @@ from torch import Tensor, nn
 
 from aevb.data import CLASSES, ImageSet, model_inputs, read_set
 from aevb.files import read_tensors, write_json, write_tensors
+from aevb.intervals import mean_with_error
+from aevb.plumbing import cli
+from aevb.plumbing.machine import repeatable
 from aevb.plumbing.params import Classifier, Section, TestSet, TrainSet
-from aevb.research import scoring
-from aevb.research.scoring import Callback, silent
 from aevb.rng import torch_generator
 
 FEATURES = 64
@@ -55,7 +57,9 @@ class Network(nn.Module):
         return torch.as_tensor(self.output(self.features(x)))
 
 
-def train(images: ImageSet, settings: Classifier, callback: Callback = silent) -> Network:
+def train(
+    images: ImageSet, settings: Classifier, callback: Callable[[int], Any] = lambda _: None
+) -> Network:
     """A network trained by Adam on the cross entropy, with a rate that falls linearly to 0."""
     seed, batch_size = settings.seed, settings.batch_size
     network = Network()
@@ -93,11 +97,11 @@ def classes(network: Network, features: Floats) -> NDArray[np.uint8]:
 
 def accuracies(network: Network, images: ImageSet) -> dict[str, float]:
     """The share of images classified correctly, gray and binarised, with standard errors."""
-    right = {}
+    metrics: dict[str, float] = {"images": len(images)}
     for name, binarisation in (("gray", "none"), ("binary", "static")):
         found = classes(network, features(network, model_inputs(images, binarisation)))
-        right[f"accuracy_{name}"] = found == images.labels
-    return {"images": len(images), **scoring.means(right)}
+        metrics |= mean_with_error(f"accuracy_{name}", found == images.labels)
+    return metrics
 
 
 def read_classifier(path: Path) -> Network:
@@ -119,17 +123,17 @@ class Files(Section):
 
 def main(files: Files, settings: Classifier) -> None:
     """Train, classify the test images, write the weights and the accuracies."""
-    scoring.prepare()
-    images, test = read_set(files.train), read_set(files.test)
-    with scoring.progress("classify", settings.epochs * len(images)) as bar:
+    repeatable()
+    images = read_set(files.train)
+    with cli.progress(None, "classify", settings.epochs * len(images), "image") as bar:
         network = train(images, settings, bar.update)
+    found = accuracies(network, read_set(files.test))
     weights = {name: value.numpy() for name, value in network.state_dict().items()}
     metadata = {"data": images.metadata, "classifier": settings.model_dump()}
     write_tensors(files.classifier, "classifier", weights, metadata)
-    found = accuracies(network, test)
     write_json(files.accuracy, found)
     gray, binary = (
-        f"{found[f'accuracy_{name}']:.2%} ± {found[f'accuracy_{name}_se']:.2%}"
-        for name in ("gray", "binary")
+        f"{found[name]:.2%} ± {found[f'{name}_se']:.2%} on {name.removeprefix('accuracy_')}"
+        for name in ("accuracy_gray", "accuracy_binary")
     )
-    scoring.finish(f"classify: accuracy {gray} on gray, {binary} on binary images", files.accuracy)
+    cli.log.info("classify: accuracy %s, %s images, wrote %s", gray, binary, files.accuracy)
