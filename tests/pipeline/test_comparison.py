@@ -11,10 +11,10 @@ from scipy import stats
 import compare
 from aevb.files import write_csv, write_json, write_tensors
 from aevb.report import tables
-from aevb.report.comparison import FIGURES, STUDY_FIGURES, principal_axes, pushed_apart
+from aevb.report.comparison import FIGURES, STUDY_FIGURES, pushed_apart
 from aevb.report.discussion import discussion
 from aevb.report.figures import mosaic, save_figure
-from aevb.report.runs import TERMS, Run, setting
+from aevb.report.runs import TERMS, Run, principal_axes, setting
 
 N = 400
 
