@@ -14,16 +14,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from aevb.report.figures import PALETTE, new_figure, panels_figure, rows_figure, show
-from aevb.report.runs import (
-    TERMS,
-    Variants,
-    first_runs,
-    models,
-    principal_axes,
-    scale,
-    seeds,
-    setting,
-)
+from aevb.report.runs import TERMS, Variants, first_runs, models, principal_axes, seeds, setting
 
 IMAGES = 10
 """Images in a row, and the number shown of each variant if there are several."""
@@ -45,7 +36,7 @@ def learning_curves(variants: Variants) -> Figure:
         curves = run.history.drop(columns="learning_rate").melt("epoch", var_name="column").dropna()
         curves[["set", "term"]] = curves["column"].str.split("_", n=1, expand=True)
         seen = curves["epoch"] * run.metadata["train_images"]
-        names = {"variant": variant, "k": f"k = {run.latent_dim}", "scale": scale(run)}
+        names = {"variant": variant, "k": f"k = {run.latent_dim}", "scale": run.scale}
         frames.append(curves.assign(seen=seen, **names))
     data = pd.concat(frames, ignore_index=True)
     if several:

@@ -47,7 +47,7 @@ def _variants(variants: Variants, latent_dim: int) -> Iterator[str]:
     scales: dict[str, dict[str, list[Run]]] = {}
     for name, all_runs in variants.items():
         runs = [run for run in all_runs if run.latent_dim == latent_dim]
-        scales.setdefault(results.scale(runs[0]), {})[name] = runs
+        scales.setdefault(runs[0].scale, {})[name] = runs
     for scale, groups in scales.items():
         first, *others = groups
         if not others:
@@ -73,16 +73,14 @@ def _model(models: Variants, name: str) -> Iterator[str]:
     """The results for one k, compared with those for the first k."""
     runs = models[name]
     run, metrics = runs[0], runs[0].metrics
-    elbo = overall([run.evaluation["elbo"] for run in runs])
-    yield f"The ELBO is {elbo.text()}."
+    yield f"The ELBO is {overall([run.evaluation['elbo'] for run in runs]).text()}."
     if metrics["iwae_k"] > 1 and metrics["is_log_likelihood"]:
         terms = [run.evaluation for run in runs]
-        gap = overall([term["iwae_bound"].astype(float) - term["elbo"] for term in terms])
-        yield f"The IWAE bound with K = {metrics['iwae_k']} is higher by {gap.text()}."
+        gain = overall([term["iwae_bound"].astype(float) - term["elbo"] for term in terms])
+        yield f"The IWAE bound with K = {metrics['iwae_k']} is higher by {gain.text()}."
     if name != next(iter(models)):
-        yield _compared(
-            models, name, {term: TERMS[term] for term in ("elbo", "log_px_given_z", "kl")}
-        )
+        titles = {term: TERMS[term] for term in ("elbo", "log_px_given_z", "kl")}
+        yield _compared(models, name, titles)
 
     best = run.metadata["best_epoch"]
     epoch = run.history.set_index("epoch").loc[best]

@@ -47,6 +47,13 @@ class Run:
     reconstructions: Arrays
     metadata: dict[str, Any]
 
+    @property
+    def scale(self) -> str:
+        """What the ELBO bounds: only numbers on one scale can be compared."""
+        if not self.metrics["is_log_likelihood"]:
+            return f"not a log-likelihood {MARK}"
+        return "log-density" if self.metadata["binarisation"] == "none" else "log-probability"
+
 
 Variants = Mapping[str, Sequence[Run]]
 
@@ -100,21 +107,18 @@ def overall(values: Sequence[NDArray[Any]]) -> Estimate:
 def difference(term: str, runs: Sequence[Run], reference: Sequence[Run]) -> Estimate:
     """The mean of a term minus that of the reference runs, for the same images and seeds."""
     pairs = zip(runs, reference, strict=True)
-    return overall(
-        [one.evaluation[term].astype(float) - two.evaluation[term] for one, two in pairs]
-    )
+    return overall([a.evaluation[term].astype(float) - b.evaluation[term] for a, b in pairs])
 
 
 def principal_axes(mu: NDArray[np.float32]) -> tuple[NDArray[np.float64], list[float]]:
     """Points [N, k] on their first two principal axes, [N, 2], and the axes' shares of variance.
 
-    The largest loading of each axis is positive. If k = 1, there is one axis and one share, and the
-    second coordinate is 0.
+    If k = 1, there is one axis and one share, and the second coordinate is 0.
     """
     pca = PCA(min(2, mu.shape[1]))
-    points = pca.fit_transform(mu.astype(np.float64))
-    missing = 2 - points.shape[1]
-    return np.pad(points, ((0, 0), (0, missing))), pca.explained_variance_ratio_.tolist()
+    points = np.zeros((len(mu), 2))
+    points[:, : mu.shape[1]] = pca.fit_transform(mu.astype(np.float64))
+    return points, pca.explained_variance_ratio_.tolist()
 
 
 def setting(variants: Variants) -> str:
@@ -126,10 +130,3 @@ def setting(variants: Variants) -> str:
         mark = "" if run.metrics["is_log_likelihood"] else f" ({MARK} not a log-likelihood)"
         names.append((dataset, BINARISATIONS[run.metadata["binarisation"]], likelihood + mark))
     return ", ".join(values[0] for values in zip(*names, strict=True) if len({*values}) == 1)
-
-
-def scale(run: Run) -> str:
-    """What the ELBO of a run bounds: only numbers on one scale can be compared."""
-    if not run.metrics["is_log_likelihood"]:
-        return f"not a log-likelihood {MARK}"
-    return "log-density" if run.metadata["binarisation"] == "none" else "log-probability"

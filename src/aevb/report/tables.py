@@ -122,5 +122,5 @@ def differences_as_markdown(frame: pd.DataFrame) -> str:
     shown = cells.pivot_table("cell", rows, "seed", aggfunc="first", sort=False).reset_index()
     text = shown.to_markdown(index=False, disable_numparse=True)
     over = "images; for all seeds, over trainings" if "all seeds" in shown else "images"
-    caption = f"in nats per image, with 95 % intervals over {over}"
-    return f"{text}\n\nMean differences for the same test images, {caption}.\n"
+    note = "Mean differences for the same test images, in nats per image, with 95 % intervals over"
+    return f"{text}\n\n{note} {over}.\n"
