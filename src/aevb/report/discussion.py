@@ -42,45 +42,43 @@ def _setting(variants: Variants, dims: Sequence[int]) -> Iterator[str]:
     yield f"Numbers are in nats per image, with 95 % intervals over {over} by Student's t."
 
 
-def _variants(variants: Variants, latent_dim: int) -> Iterator[str]:
+def _variants(variants: Variants, k: int) -> Iterator[str]:
     """The ELBO of each variant compared with the first variant on the same scale, for one k."""
-    scales: dict[str, dict[str, list[Run]]] = {}
-    for name, all_runs in variants.items():
-        runs = [run for run in all_runs if run.latent_dim == latent_dim]
-        scales.setdefault(runs[0].scale, {})[name] = runs
-    for scale, groups in scales.items():
-        first, *others = groups
-        if not others:
-            yield f"No other variant is on the scale of {first} ({scale})."
-        for name in others:
-            yield _compared(groups, name, {"elbo": f"ELBO of {name}"})
+    groups = {name: [run for run in runs if run.latent_dim == k] for name, runs in variants.items()}
+    scales = [runs[0].scale for runs in groups.values()]
+    for name, scale in zip(groups, scales, strict=True):
+        first = [*groups][scales.index(scale)]
+        if name != first:
+            yield _compared(groups[name], first, groups[first], {"elbo": f"ELBO of {name}"})
+        elif scales.count(scale) == 1:
+            yield f"No other variant is on the scale of {name} ({scale})."
 
 
-def _compared(groups: Variants, name: str, titles: Mapping[str, str]) -> str:
-    """A group of runs compared with the first group, by terms with these titles."""
-    first = next(iter(groups))
-    changes = {term: difference(term, groups[name], groups[first]) for term in titles}
+def _compared(
+    runs: Sequence[Run], name: str, reference: Sequence[Run], titles: Mapping[str, str]
+) -> str:
+    """Runs compared with reference runs of this name, by the terms with these titles."""
+    changes = {term: difference(term, runs, reference) for term in titles}
     texts = [f"the {titles[term]} is {change.as_change()}" for term, change in changes.items()]
-    text = f"Compared with {first}, {_listed(texts)}."
-    gain, cost = changes.get("log_px_given_z"), changes.get("kl")
-    if gain and cost and min(gain.low, cost.low) > 0:
-        share = _percent(cost.mean / gain.mean)
-        text += f" The larger KL term offsets {share} of the gain in reconstruction."
-    return text
+    return f"Compared with {name}, {_listed(texts)}."
 
 
 def _model(models: Variants, name: str) -> Iterator[str]:
     """The results for one k, compared with those for the first k."""
-    runs = models[name]
+    runs, (first, *_) = models[name], models
     run, metrics = runs[0], runs[0].metrics
     yield f"The ELBO is {overall([run.evaluation['elbo'] for run in runs]).text()}."
     if metrics["iwae_k"] > 1 and metrics["is_log_likelihood"]:
         terms = [run.evaluation for run in runs]
         gain = overall([term["iwae_bound"].astype(float) - term["elbo"] for term in terms])
         yield f"The IWAE bound with K = {metrics['iwae_k']} is higher by {gain.text()}."
-    if name != next(iter(models)):
+    if name != first:
         titles = {term: TERMS[term] for term in ("elbo", "log_px_given_z", "kl")}
-        yield _compared(models, name, titles)
+        yield _compared(runs, first, models[first], titles)
+        gain, cost = (difference(term, runs, models[first]) for term in ("log_px_given_z", "kl"))
+        if min(gain.low, cost.low) > 0:
+            share = _percent(cost.mean / gain.mean)
+            yield f"The larger KL term offsets {share} of the gain in reconstruction."
 
     best = run.metadata["best_epoch"]
     epoch = run.history.set_index("epoch").loc[best]
