@@ -151,7 +151,8 @@ def test_steps_are_the_optimisers_on_the_elbo(
     run.run()
     assert [len(x) for x, _ in steps] == [25, 25, 10] * 2
     noise = torch.cat([eps.flatten() for _, eps in steps])
-    assert len(noise) == len(noise.unique()) == 2 * 60 * 2 * mc_samples
+    assert len(noise) == 2 * 60 * 2 * mc_samples
+    assert len(noise.unique()) > 0.99 * len(noise)
     assert stats.kstest(noise.numpy(), "norm").pvalue > 1e-3
 
     w = {name: value.double().requires_grad_() for name, value in start.items()}
