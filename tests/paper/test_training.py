@@ -151,7 +151,8 @@ def test_steps_are_the_optimisers_on_the_elbo(
     run.run()
     assert [len(x) for x, _ in steps] == [25, 25, 10] * 2
     noise = torch.cat([eps.flatten() for _, eps in steps])
-    assert len(noise) == len(noise.unique()) == 2 * 60 * 2 * mc_samples
+    assert len(noise) == 2 * 60 * 2 * mc_samples
+    assert len(noise.unique()) > 0.99 * len(noise)
     assert stats.kstest(noise.numpy(), "norm").pvalue > 1e-3
 
     w = {name: value.double().requires_grad_() for name, value in start.items()}
@@ -188,7 +189,7 @@ def test_steps_are_the_optimisers_on_the_elbo(
     ("precision", "low", "high"), [("float32", 0, 1e-5), ("bfloat16", 1e-4, 3e-2)]
 )
 def test_gradient_of_a_step_is_that_of_the_formulas(small_sets, steps, precision, low, high):
-    """The optimisers ignore the gradient's scale, so this is not seen from the weights."""
+    """The optimisers hide most of the gradient's scale, so it is compared before their step."""
     run = training(small_sets, (25, 0), max_epochs=1, precision=precision)
     w = {name: value.detach().double() for name, value in run.model.named_parameters()}
     gradients: list[Tensor] = []
