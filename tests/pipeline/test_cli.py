@@ -1,9 +1,6 @@
 """The stages at the command line: help, wrong usage, bad files, logs, progress."""
 
-import logging
-import os
 import re
-import signal
 import subprocess
 import sys
 from io import StringIO
@@ -109,19 +106,6 @@ def test_an_output_that_cannot_be_written_is_reported(workspace, tmp_path, stage
     assert str(tmp_path / "output") in error_line(run_stage(stage, workspace, tmp_path / "output"))
 
 
-@EACH_STAGE
-def test_an_interrupt_while_a_stage_writes(workspace, tmp_path, monkeypatch, stage):
-    monkeypatch.setattr(os, "fsync", lambda _: signal.raise_signal(signal.SIGINT))
-    # Tests that run in the background inherit a handler that ignores the signal.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    outcome = run_stage(stage, workspace, tmp_path / "output")
-    signal.signal(signal.SIGINT, before)
-    assert outcome.code == 130
-    assert outcome.error.splitlines()[-1] == f"{stage.split()[0]}: interrupted from the keyboard"
-    assert "Traceback" not in outcome.error
-    assert [path for path in (tmp_path / "output").rglob("*") if path.is_file()] == []
-
-
 def test_a_device_that_is_not_available(workspace, tmp_path):
     if torch.backends.mps.is_available():
         pytest.skip("this machine has an mps device")
@@ -195,15 +179,6 @@ def test_every_line_of_a_training_names_its_run(workspace, tmp_path):
     assert [line.split(": ")[1][:12] for line in lines[:2]] == ["epoch 1 of 2", "epoch 2 of 2"]
     log = (tmp_path / "log").read_text(encoding="utf-8")
     assert [line.split(" ", 2)[2] for line in log.splitlines()] == [first, *lines]
-
-
-def test_a_line_is_written_in_one_call(monkeypatch):
-    """Otherwise the lines of two processes could be mixed."""
-    pieces = []
-    monkeypatch.setattr(sys, "stderr", StringIO())
-    monkeypatch.setattr(sys.stderr, "write", pieces.append)
-    cli._Terminal().emit(logging.makeLogRecord({"msg": "done"}))
-    assert [piece for piece in pieces if piece] == ["done\n"]
 
 
 @pytest.mark.parametrize("interactive", [True, False])

@@ -282,13 +282,6 @@ def test_principal_axes_are_those_of_the_singular_values():
     np.testing.assert_allclose(principal_axes(-mu)[0], -points, atol=1e-4)  # axes keep their sign
 
 
-def test_one_dimension_has_one_principal_axis():
-    points, shares = principal_axes(np.arange(10, dtype=np.float32)[:, None])
-    assert points[:, 0].tolist() == (np.arange(10) - 4.5).tolist()
-    assert points[:, 1].tolist() == [0] * 10
-    assert shares == [1]
-
-
 def test_labels_that_are_too_close_are_pushed_apart_around_their_mean():
     for spread in (0, 0.1):
         places = spread * np.random.default_rng(0).standard_normal((10, 2)) + [3, 4]

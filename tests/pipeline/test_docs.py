@@ -150,22 +150,6 @@ def test_commands_are_found() -> None:
     assert found == ["make x", "snakemake a", "make b c", "dvc y", "dvc z"]
 
 
-@pytest.mark.parametrize(
-    ("right", "fault"),
-    [
-        ("make test", "make tests"),
-        ("snakemake --configfile a", "snakemake --config-file a"),
-        ("snakemake --cores 1 register", "snakemake --cores 1 regster"),
-        ("snakemake --workflow-profile workflow/profiles/slurm", "snakemake --workflow-profile x"),
-        ("python src/train.py --help", "python src/trian.py --help"),
-        ("python src/train.py --latent_dim 3", "python src/train.py --latent_dims 3"),
-    ],
-)
-def test_a_command_that_does_not_exist_is_found(right: str, fault: str, rules: Any) -> None:
-    assert not wrong(shlex.split(right), rules)
-    assert wrong(shlex.split(fault), rules)
-
-
 def test_parameters_on_the_pages_are_valid(tmp_path: Path) -> None:
     for text in STUDIES.values():
         (tmp_path / "study.yaml").write_text(text)

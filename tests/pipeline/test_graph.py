@@ -110,43 +110,6 @@ def test_the_engines_declare_the_same_jobs_and_reruns(snakemake: Engine, dvc: En
     assert list(faults(snakemake, dvc)) == []
 
 
-# A text of the workflow and the text that is put in its place; each must be found by `faults`.
-DVC_FAULTS = {
-    "no input": ("      - data/split/validation.safetensors\n      - src", "      - src"),
-    "no library file": ("      - src/aevb/evaluation.py\n", ""),
-    "one section too many": ("params: [split]", "params: [split, evaluate]"),
-    "order of flags": ("${model} ${train}", "${train} ${model}"),
-    "a fixed seed": ("--seed ${item.seed} ${model}", "--seed 0 ${model}"),
-    "no output": ("      - data/raw/dataset.json\n", ""),
-}
-SNAKEMAKE_FAULTS = {
-    "no input": ("main.smk", "        raw=rules.download.output,\n", ""),
-    "no library file": ("main.smk", 'code=code("train")', 'code="src/train.py"'),
-    "no target": ("../../Snakefile", "            *rules.sample.output,\n", ""),
-    "other flags": ("main.smk", 'flags("split")', 'flags("data")'),
-}
-
-
-def replace(file: Path, old: str, new: str) -> None:
-    """Replace one place of a text."""
-    text = file.read_text(encoding="utf-8")
-    assert old in text, f"{file.name} no longer contains {old!r}: choose another fault"
-    file.write_text(text.replace(old, new, 1), encoding="utf-8")
-
-
-@pytest.mark.parametrize("fault", DVC_FAULTS)
-def test_a_fault_in_dvc_yaml_is_found(fault: str, tree: Path, snakemake: Engine) -> None:
-    replace(tree / "dvc.yaml", *DVC_FAULTS[fault])
-    assert any(faults(snakemake, engine(graph.dvc_graph, tree)))
-
-
-@pytest.mark.parametrize("fault", SNAKEMAKE_FAULTS)
-def test_a_fault_in_the_rules_is_found(fault: str, tree: Path, dvc: Engine) -> None:
-    name, old, new = SNAKEMAKE_FAULTS[fault]
-    replace(tree / "workflow" / "rules" / name, old, new)
-    assert any(faults(engine(graph.snakemake_graph, tree), dvc))
-
-
 @pytest.mark.parametrize("name", ["snakemake", "dvc"])
 def test_runs_of_other_values_stay_as_they_are(name: str, request: Any) -> None:
     ask: Engine = request.getfixturevalue(name)

@@ -75,12 +75,6 @@ def test_the_generated_parameters_are_the_defaults_with_comments():
     assert max(map(len, text.splitlines())) <= 100
 
 
-def test_the_table_of_parameters_gives_values_and_defaults():
-    table = run_script("params", "markdown").out
-    assert "\n| `learning_rate` | 0 < number ≤ 1 | `0.005` |" in table
-    assert "\n| `latent_dims` | list of 1 ≤ integer ≤ 10000 | `[3, 20]` |" in table
-
-
 def test_likelihoods_are_those_of_the_library():
     assert params.likelihood_names() == tuple(likelihoods.LIKELIHOODS)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import graph
-from graph import ROOT, read_values, run, write_values
+from graph import ROOT, run
 from repository import (
     METRICS,
     MODEL,
@@ -193,26 +193,16 @@ SETTINGS = {
 }
 
 
-@pytest.fixture(scope="module")
-def four_runs(by_snakemake: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy in which Snakemake has made four runs; to be cloned for its parameters."""
-    tree = copy(by_snakemake, tmp_path_factory.mktemp("four"))
-    edit(tree, "runs", latent_dims=[2, 3], seeds=[0, 1])
-    run("snakemake --cores 2", tree)
-    return tree
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("engine", ["snakemake --cores {}", "dvc repro"])
 def test_cores_and_environment_leave_the_bytes_alone(
-    engine: str, setting: str, origin: Path, four_runs: Path, tmp_path: Path
+    engine: str, setting: str, origin: Path, by_snakemake: Path, tmp_path: Path
 ) -> None:
     cores, environment = SETTINGS[setting]
     tree = clone(origin, tmp_path / "tree")
-    write_values(tree, read_values(four_runs))
     run(engine.format(cores), tree, **environment)
-    ours, theirs = made(four_runs), made(tree)
+    ours, theirs = made(by_snakemake), made(tree)
     assert ours.keys() == theirs.keys()
     assert [name for name in ours if ours[name] != theirs[name]] == []
 
