@@ -5,21 +5,22 @@ Fixtures with a scope of `session` are shared and must not be altered; copy them
 
 import gzip
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
-from importlib import import_module
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
+import torch
+from threadpoolctl import threadpool_limits
 
 from aevb.data import RAW_FILES, ImageSet, fixed_draw, write_set
+from aevb.files import read_json, read_tensors
+from aevb.model import VAE, write_model
 from graph import ROOT, run
 from repository import clone, small_repository
-from stages import SETS, STAGES, call_main, run_stage
+from stages import SETS, STAGES, run_or_raise, run_stage
 
 SIZES = {"train": 600, "t10k": 200}
 
@@ -37,14 +38,6 @@ def first_images(name: str) -> np.ndarray:
 def as_idx(array: np.ndarray) -> bytes:
     """An array of bytes in the IDX format."""
     return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
-
-
-def write_mirror(folder: Path) -> Path:
-    """MNIST's four .gz files, cut to 600 training and 200 test images."""
-    folder.mkdir(parents=True)
-    for name in RAW_FILES:
-        (folder / f"{name}.gz").write_bytes(gzip.compress(as_idx(first_images(name)), 1, mtime=0))
-    return folder
 
 
 def write_raw(folder: Path) -> Path:
@@ -83,12 +76,6 @@ def set_files(small_sets, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def mnist_subset(tmp_path: Path) -> Path:
-    """A mirror folder of 600 training and 200 test images."""
-    return write_mirror(tmp_path / "mnist")
-
-
-@pytest.fixture
 def raw_subset(tmp_path: Path) -> Path:
     """A folder with the unpacked files of the subset and dataset.json."""
     return write_raw(tmp_path / "raw")
@@ -113,8 +100,11 @@ def workspace_copy(workspace, tmp_path) -> Path:
 
 @pytest.fixture(scope="session")
 def mirror(tmp_path_factory) -> Path:
-    """A mirror folder of 600 training and 200 test images, for clones."""
-    return write_mirror(tmp_path_factory.mktemp("mirror") / "mnist")
+    """A folder with MNIST's four .gz files, cut to 600 training and 200 test images."""
+    folder = tmp_path_factory.mktemp("mirror")
+    for name in RAW_FILES:
+        (folder / f"{name}.gz").write_bytes(gzip.compress(as_idx(first_images(name)), 1, mtime=0))
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -142,9 +132,6 @@ def by_dvc(origin, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def untrained() -> Callable:
     """Makes a small VAE with its initial weights."""
-    import torch  # here, since few tests need it
-
-    from aevb.model import VAE
 
     def make(latent_dim: int = 2, hidden: int = 20, likelihood: str = "bernoulli") -> VAE:
         model = VAE(latent_dim, hidden, likelihood)
@@ -155,30 +142,19 @@ def untrained() -> Callable:
 
 
 @pytest.fixture
-def run_research() -> Iterator[Callable[..., None]]:
+def run_research() -> Callable[..., None]:
     """Runs a stage of src/research.py in this process, given its name and the words after it."""
-    import torch
-
-    def run(stage: str, *words: object) -> None:
-        call_main(import_module(f"aevb.research.{stage}").main, *words)
-
-    with mock.patch.dict(os.environ):
-        yield run
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(False)
+    return lambda stage, *words: run_or_raise(f"research {stage}", *words)
 
 
 @pytest.fixture
-def research_inputs(tmp_path: Path, small_sets) -> Callable[..., list[str]]:
-    """Writes a model and the sets, and returns the flags that name them: `--model PATH …`."""
-    from aevb.data import write_set
-    from aevb.model import write_model
+def research_inputs(tmp_path: Path, set_files: Path) -> Callable[..., list[str]]:
+    """Writes a model and returns the flags that name it and some sets: `--model PATH …`."""
 
     def write(model, *sets: str) -> list[str]:
         write_model(tmp_path / "model", model, {"seed": 4, "binarisation": "dynamic"})
-        for name, images in zip(("train", "validation", "test"), small_sets, strict=True):
-            write_set(tmp_path / name, images)
-        return [word for name in ("model", *sets) for word in (f"--{name}", f"{tmp_path / name}")]
+        paths = {"model": tmp_path / "model", **{name: set_files / name for name in sets}}
+        return [word for name, path in paths.items() for word in (f"--{name}", str(path))]
 
     return write
 
@@ -189,10 +165,6 @@ def scored(tmp_path: Path, research_inputs, run_research) -> Callable[..., tuple
 
     A second run, called with another number of threads, has to write the same bytes.
     """
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    from aevb.files import read_json, read_tensors
 
     def run(stage: str, model, *words: object, sets: tuple[str, ...] = ("test",)):
         content = []
@@ -203,6 +175,7 @@ def scored(tmp_path: Path, research_inputs, run_research) -> Callable[..., tuple
                 inputs = research_inputs(model, *sets)
                 run_research(stage, *inputs, "--metrics", files[0], "--arrays", files[1], *words)
             content.append([file.read_bytes() for file in files])
+        torch.set_num_threads(1)
         assert content[0] == content[1]
         return read_json(files[0]), read_tensors(files[1], stage)[0]
 

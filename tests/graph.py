@@ -49,12 +49,10 @@ class Graph:
 
     Attributes:
         targets: the files that the engine makes again if they are missing.
-        sections: the sections of params.yaml that each job declares; only DVC has them.
     """
 
     jobs: dict[str, Job]
     targets: frozenset[str]
-    sections: dict[str, set[str]] = field(default_factory=dict)
 
 
 def run(command: str, cwd: Path, code: int = 0, **environment: str) -> str:
@@ -155,7 +153,7 @@ def dvc_graph(tree: Path) -> Graph:
     with Repo(str(tree), uninitialized=True) as repo:
         stages = {stage.name: stage for stage in repo.index.stages}
         made = {out.def_path for stage in stages.values() for out in stage.outs}
-        jobs, sections = {}, {}
+        jobs = {}
         for name, found in stages.items():
             declared = {key for dep in found.deps for key in getattr(dep, "params", [])}
             files = [dep.def_path for dep in found.deps if not hasattr(dep, "params")]
@@ -165,8 +163,7 @@ def dvc_graph(tree: Path) -> Graph:
                 outputs=frozenset(out.def_path for out in found.outs),
                 noticed=str([found.cmd, [values.get(section) for section in sorted(declared)]]),
             )
-            sections[name] = declared
-    return Graph(jobs, frozenset(made), sections)
+    return Graph(jobs, frozenset(made))
 
 
 def expand(tree: Path, path: str, made: set[str]) -> Iterator[str]:
@@ -190,19 +187,6 @@ def differences(snakemake: Graph, dvc: Graph) -> list[str]:
                 only = sorted({*mine} ^ {*other}) or "the order"
                 lines.append(f"{name}: {part} of Snakemake and DVC differ in {only}")
     return lines
-
-
-def undeclared(before: Graph, after: Graph, section: str) -> list[str]:
-    """Jobs of DVC that declare a section but lack its flags, or the other way round.
-
-    The two graphs differ in a value of that section.
-    """
-    return [
-        f"{name}: declares {before.sections[name]}, which is wrong for {section}"
-        for name in sorted(before.jobs.keys() & after.jobs.keys())
-        if (before.jobs[name].command != after.jobs[name].command)
-        != (section in before.sections[name])
-    ]
 
 
 def unwatched(graph: Graph) -> list[str]:

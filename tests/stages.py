@@ -7,7 +7,6 @@ import logging
 import os
 import runpy
 import sys
-from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
@@ -17,8 +16,8 @@ from unittest import mock
 
 import torch
 
-from aevb.files import read_tensors, write_tensors
-from aevb.plumbing import cli, params
+from aevb.files import InputError, read_tensors, write_tensors
+from aevb.plumbing import params
 from graph import ROOT
 
 SETS = ("train", "validation", "test")
@@ -136,29 +135,31 @@ STAGES = {
 
 
 class Outcome(NamedTuple):
-    """The exit code of a command and what it printed."""
+    """The exit code of a stage and what it printed."""
 
     code: object
     out: str
     error: str
 
 
-def captured(act: Callable[[], object], *words: object) -> Outcome:
-    """Call a function with these words as its command line and capture its output.
+def run_script(name: str, *words: object) -> Outcome:
+    """Run a script of src/ in this process; a name may have a second word, its subcommand.
 
     Logging, environment and threads of this process are restored afterwards.
     """
+    script, *subcommand = name.split()
+    path = str(ROOT / "src" / f"{script}.py")
     logger, environment = logging.getLogger("aevb"), dict(os.environ)
     handlers, threads = list(logger.handlers), torch.get_num_threads()
     out, error = StringIO(), StringIO()
     code: object = 0
     try:
         with (
-            mock.patch.object(sys, "argv", [str(word) for word in words]),
+            mock.patch.object(sys, "argv", [str(word) for word in (path, *subcommand, *words)]),
             redirect_stdout(out),
             redirect_stderr(error),
         ):
-            act()
+            runpy.run_path(path, run_name="__main__")
     except SystemExit as stop:
         code = stop.code or 0
     finally:
@@ -170,16 +171,12 @@ def captured(act: Callable[[], object], *words: object) -> Outcome:
     return Outcome(code, out.getvalue(), error.getvalue())
 
 
-def call_main(main: Callable[..., None], *words: object) -> None:
-    """Call the function `main` of a stage with these words as its command line."""
-    cli.call(main, cli.parser(main, "").parse_args([str(word) for word in words]))
-
-
-def run_script(name: str, *words: object) -> Outcome:
-    """Run a script of src/ in this process; a name may have a second word, its subcommand."""
-    script, *subcommand = name.split()
-    path = str(ROOT / "src" / f"{script}.py")
-    return captured(lambda: runpy.run_path(path, run_name="__main__"), path, *subcommand, *words)
+def run_or_raise(name: str, *words: object) -> None:
+    """Run a script in this process and raise its error as the InputError that it reports."""
+    outcome = run_script(name, *words)
+    assert "Traceback" not in outcome.error, outcome.error
+    if outcome.code:
+        raise InputError(outcome.error.splitlines()[-1].partition(": error: ")[2])
 
 
 def stage_words(stage: str, inputs: Path, outputs: Path) -> list[str]:

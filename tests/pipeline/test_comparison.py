@@ -1,6 +1,7 @@
 """Tables, discussion and figures of runs with known numbers."""
 
 import re
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -8,15 +9,15 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from scipy import stats
+from scipy.spatial.distance import pdist
 
-import compare
 from aevb.files import write_csv, write_json, write_tensors
 from aevb.report import tables
 from aevb.report.comparison import FIGURES, STUDY_FIGURES, pushed_apart
 from aevb.report.discussion import discussion
 from aevb.report.figures import save_figure, show
 from aevb.report.runs import TERMS, Run, principal_axes, setting
-from stages import call_main
+from stages import run_or_raise
 
 N = 400
 
@@ -98,38 +99,29 @@ def test_one_seed_gives_one_row_per_run():
     assert table["elbo"].tolist() == [run.metrics["elbo"] for run in runs]
     cells = [f"{run.metrics['elbo']:.2f} ± {run.metrics['elbo_se']:.2f}" for run in runs]
     assert tables.readable(table)["ELBO"].tolist() == cells
-    assert tables.as_csv(table).startswith("latent_dim,seed,binarisation,likelihood,")
     assert "sd" not in tables.as_markdown(table)
 
 
-def test_several_seeds_add_their_mean_its_error_and_their_deviation():
-    runs = {k: [a_run(k, seed, gain=seed**2) for seed in range(3)] for k in (3, 20)}
-    table = tables.table({"": [*runs[3], *runs[20]]})
-    assert len(table) == 6 + 2
+def test_several_seeds_of_each_variant_add_their_mean_its_error_and_their_deviation():
+    variants = {
+        name: [a_run(k, seed, gain=gain + seed**2) for k in (3, 20) for seed in range(3)]
+        for name, gain in {"a": 0, "b": 30}.items()
+    }
+    table = tables.table(variants)
+    assert len(table) == 2 * (6 + 2)
     text = tables.readable(table)
-    for k in runs:
-        elbos = [run.metrics["elbo"] for run in runs[k]]
-        row = table.query("latent_dim == @k and seed == 'all'").iloc[0]
+    for name, k in product(variants, (3, 20)):
+        elbos = [run.metrics["elbo"] for run in variants[name] if run.latent_dim == k]
+        row = table.query("variant == @name and latent_dim == @k and seed == 'all'").iloc[0]
         low, high = stats.t.interval(0.95, 2, np.mean(elbos), stats.sem(elbos))
         expected = [np.mean(elbos), stats.sem(elbos), np.std(elbos, ddof=1), low, high]
         found = row[["elbo", "elbo_se", "elbo_sd", "elbo_low", "elbo_high"]].tolist()
         assert found == pytest.approx(expected)
-        cells = text[text["k"] == k].set_index("seed")["ELBO"]
+        cells = text[(text["variant"] == name) & (text["k"] == k)].set_index("seed")["ELBO"]
         assert cells["all, mean (sd)"] == f"{expected[0]:.2f} ({expected[2]:.2f})"
         assert cells["all, 95 %"] == f"[{low:.2f}, {high:.2f}]"
     assert "standard deviation over seeds" in tables.as_markdown(table)
     assert not re.search(r"(?<!\\)%.*\\\\", tables.as_latex(table))  # % would begin a comment
-
-
-def test_variants_are_kept_apart_in_the_table():
-    variants = {name: [a_run(k, seed, gain=gain) for k in (3, 20) for seed in (0, 1)]
-                for name, gain in {"a": 0, "b": 30}.items()}  # fmt: skip
-    table = tables.table(variants)
-    means = table[table["seed"] == "all"].set_index(["variant", "latent_dim"])["elbo"]
-    for (name, k), mean in means.items():
-        elbos = [run.metrics["elbo"] for run in variants[name] if run.latent_dim == k]
-        assert mean == pytest.approx(np.mean(elbos))
-    assert tables.readable(table)["variant"].tolist().count("a") == 4 + 4
 
 
 @pytest.mark.parametrize("is_log_likelihood", [0, 1])
@@ -172,7 +164,6 @@ def test_differences_over_trainings_pair_their_seeds():
 def test_one_latent_dimension_has_no_differences():
     table = tables.differences({"": [a_run(3, 0), a_run(3, 1)]})
     assert table.empty
-    assert tables.as_csv(table).startswith("latent_dim,against,term,seed,difference,se,low,high")
     assert "nothing to compare" in tables.differences_as_markdown(table)
 
 
@@ -205,12 +196,8 @@ def test_intervals_are_over_trainings_if_there_are_several_seeds():
     pairs = [mean_change(*pair).mean() for pair in zip(runs[20], runs[3], strict=True)]
     several = discussion({"": [*runs[3], *runs[20]]})
     assert f"the ELBO is higher by {interval(pairs)}" in several
-    assert "seeds 0, 1 and 2." in several
     assert "over trainings" in several
-    once = discussion({"": [runs[3][0], runs[20][0]]})
-    assert "seed 0." in once
-    assert "over test images" in once
-    assert "does not show how much the results vary between trainings" in once
+    assert "over test images" in discussion({"": [runs[3][0], runs[20][0]]})
 
 
 def test_dimensions_epochs_and_pixels_are_counted():
@@ -223,8 +210,6 @@ def test_dimensions_epochs_and_pixels_are_counted():
     pixels = run.samples["means"]
     share = np.mean((pixels > 0.1) & (pixels < 0.9))
     assert f"is {100 * share:.0f} % in the decoder means of samples" in text
-    assert "and 0 % in these test images" in text
-    assert "Compared" not in text
     assert "weights are those of epoch 2. " in discussion({"": [a_run(3, validated=False)]})
 
 
@@ -241,24 +226,17 @@ def test_variants_are_compared_on_one_scale_only():
 # Figures
 
 
-EXPERIMENTS = {
-    "one run": {"": [a_run(1, epochs=1, validated=False, binarisation="none")]},
-    "many runs": {"": [a_run(k, seed) for k in (2, 3, 20, 5) for seed in (4, 5)]},
-}
-STUDIES = {
-    "one k": {name: [a_run(2, gain=gain)] for gain, name in enumerate(("a", "b"))},
-    "many runs": {
-        "a": [a_run(k, seed) for k in (2, 20) for seed in (4, 5)],
-        "b-2": [a_run(k, seed, epochs=2) for k in (2, 20) for seed in (4, 5)],
-        "c": [a_run(k, seed, binarisation="none") for k in (2, 20) for seed in (4, 5)],
-    },
+ONE = {"": [a_run(1, epochs=1, validated=False, binarisation="none")]}
+MANY = {"": [a_run(k, seed) for k in (2, 3, 20, 5) for seed in (4, 5)]}
+STUDY = {
+    name: [a_run(k, seed, gain, epochs=epochs) for k in (2, 20) for seed in (4, 5)]
+    for name, gain, epochs in (("a", 0, 3), ("b-2", 1, 2))
 }
 
 
 @pytest.mark.parametrize(
     ("name", "variants"),
-    [(name, runs) for name in FIGURES for runs in EXPERIMENTS.values()]
-    + [(name, runs) for name in STUDY_FIGURES for runs in STUDIES.values()],
+    [*product(FIGURES, (ONE, MANY)), *product(STUDY_FIGURES, (STUDY,))],
 )
 def test_figures_name_all_runs_and_have_the_same_bytes_again(name, variants, tmp_path):
     for path in (tmp_path / "a.png", tmp_path / "b.png"):
@@ -307,23 +285,12 @@ def test_principal_axes_are_those_of_the_singular_values():
     np.testing.assert_allclose(principal_axes(-mu)[0], -points, atol=1e-4)  # axes keep their sign
 
 
-def test_one_dimension_has_one_principal_axis():
-    points, shares = principal_axes(np.arange(10, dtype=np.float32)[:, None])
-    assert points[:, 0].tolist() == (np.arange(10) - 4.5).tolist()
-    assert points[:, 1].tolist() == [0] * 10
-    assert shares == [1]
-
-
-@pytest.mark.parametrize("spread", [0, 1e-3, 0.1, 1])
-def test_labels_are_pushed_apart_around_their_mean(spread):
-    places = spread * np.random.default_rng(0).standard_normal((10, 2)) + [3, 4]
-    pushed = pushed_apart(places, 0.5)
-    distances = np.linalg.norm(pushed[:, None] - pushed, axis=-1)
-    assert distances[np.triu_indices(10, 1)].min() >= 0.999 * 0.5
-    np.testing.assert_allclose(pushed.mean(0), places.mean(0))
-
-
-def test_only_labels_that_are_too_close_move():
+def test_labels_that_are_too_close_are_pushed_apart_around_their_mean():
+    for spread in (0, 0.1):
+        places = spread * np.random.default_rng(0).standard_normal((10, 2)) + [3, 4]
+        pushed = pushed_apart(places, 0.5)
+        assert pdist(pushed).min() >= 0.999 * 0.5
+        np.testing.assert_allclose(pushed.mean(0), places.mean(0))
     places = np.array([[0, 0], [1, 0], [5, 5.0]])
     np.testing.assert_allclose(pushed_apart(places, 2.0), [[-0.5, 0], [1.5, 0], [5, 5]])
 
@@ -348,11 +315,10 @@ def test_the_script_compares_the_named_runs_only(variants, tmp_path):
             write_run(tmp_path / variant, a_run(3, seed))
     words = ["--results", tmp_path, "--output", tmp_path / "out", "--latent_dims", 3, "--seeds", 1]
     words += ["--variants", *variants] if variants else []
-    call_main(compare.main, *words)
-    texts = {"table.csv", "table.md", "differences.csv", "differences.md", "discussion.md"}
-    figures = {f"{name}.png" for name in (STUDY_FIGURES if variants else FIGURES)}
-    more = set() if variants else {"table.tex"}
-    assert {path.name for path in (tmp_path / "out").iterdir()} == texts | figures | more
+    run_or_raise("compare", *words)
+    assert {f"{name}.png" for name in (STUDY_FIGURES if variants else FIGURES)} == {
+        path.name for path in (tmp_path / "out").glob("*.png")
+    }
     table = pd.read_csv(tmp_path / "out/table.csv")
     assert table["seed"].tolist() == [1] * len(variants or [""])
     assert not variants or table["variant"].tolist() == variants

@@ -1,9 +1,11 @@
-"""Parameters: what params.yaml may hold, and the errors that are reported for anything else."""
+"""Parameters: what params.yaml may hold, and the errors that are reported for anything else.
+
+tests/robustness/test_hostile.py generates more of what nobody would write.
+"""
 
 import math
 import os
 import re
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,12 +13,10 @@ from typing import Any, get_args
 
 import pytest
 import yaml
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from aevb import likelihoods
-from aevb.plumbing import cli, params
-from aevb.plumbing.params import Params, Section, flags
+from aevb.plumbing import params
+from aevb.plumbing.params import Params, Section
 from graph import ROOT
 from stages import error_line, run_script
 
@@ -29,8 +29,6 @@ FIELDS = [
 EACH_FIELD = pytest.mark.parametrize(
     ("section", "key", "schema"), FIELDS, ids=[f"{section}.{key}" for section, key, _ in FIELDS]
 )
-EACH_SECTION = pytest.mark.parametrize("section", SECTIONS)
-SETTINGS = settings(max_examples=50, deadline=None, derandomize=True, database=None)
 
 
 def check(content: Any) -> Params:
@@ -77,18 +75,6 @@ def test_the_generated_parameters_are_the_defaults_with_comments():
     assert max(map(len, text.splitlines())) <= 100
 
 
-@pytest.mark.parametrize(
-    "row",
-    [
-        "`learning_rate` | 0 < number ≤ 1 | `0.005`",
-        "`latent_dims` | list of 1 ≤ integer ≤ 10000 | `[3, 20]`",
-        "`mirror` | path or URL without spaces and quotes | `none`",
-    ],
-)
-def test_the_table_of_parameters_gives_values_and_defaults(row):
-    assert f"\n| {row} |" in run_script("params", "markdown").out
-
-
 def test_likelihoods_are_those_of_the_library():
     assert get_args(params.Likelihood) == tuple(likelihoods.LIKELIHOODS)
 
@@ -124,24 +110,20 @@ def wrong(schema: dict[str, Any]) -> Iterator[Any]:
 
 
 @EACH_FIELD
-def test_values_that_are_not_allowed_are_named(section, key, schema):
+def test_wrong_values_are_named_and_the_ends_of_a_range_are_allowed(section, key, schema):
     for value in wrong(schema):
         message = complaint({section: {key: value}})
         assert f"{section}.{key}" in message, value
         assert "^" not in message  # no regular expression
-
-
-@EACH_FIELD
-def test_ranges_include_or_exclude_their_ends(section, key, schema):
     items = schema.get("items", schema)
     if items["type"] in ("integer", "number"):
         assert "minimum" in items or "exclusiveMinimum" in items
         for value, inside in limits(items):
-            content = {section: {key: [value] if items is not schema else value}}
-            (check if inside else complaint)(content)
+            if inside:
+                check({section: {key: value if items is schema else [value]}})
 
 
-@EACH_SECTION
+@pytest.mark.parametrize("section", SECTIONS)
 def test_unknown_names_are_reported(section):
     assert f"{section}.unheard is not a parameter" in complaint({section: {"unheard": 1}})
     assert f"{section}s is not a parameter" in complaint({f"{section}s": {}})
@@ -155,10 +137,7 @@ def test_unknown_names_are_reported(section):
     [
         ({"train": {"treatment": "fixed"}}, "train.treatment is now called train.binarisation"),
         ({"train": {"binarisation": "fixed"}}, "fixed is now called static"),
-        ({"train": {"binarisation": "gray"}}, "gray is now called none"),
         ({"ladder": {}}, "ladder is now called iwae"),
-        ({"estimators": {}}, "estimators is now called gradient_variance"),
-        ({"fidelity": {}}, "fidelity is now called sample_quality"),
         ({"train": {"hidden": 500}}, "did you mean model.hidden?"),
         ({"train": {"learning_rate": "1e-3"}}, "should be a valid number; write numbers plainly"),
         ({"train": {"batch_size": "500"}}, "should be a valid integer; write numbers plainly"),
@@ -184,30 +163,9 @@ def test_missing_names_are_reported():
         params.check(whole)
 
 
-@pytest.mark.parametrize("key", ["a\rb", "a\u2028b", "\x1b[2J", "\ud800", True, ("a", "b")])
-def test_messages_are_printable_for_any_name(key):
-    assert complaint({"data": {key: 1}}).isprintable()
-
-
 @pytest.mark.parametrize("value", ["[" * 100 + "]" * 100, "0x" + "f" * 5000, "a b" * 9999])
 def test_messages_are_short_for_any_value(value):
     assert len(complaint({"data": {"mirror": yaml.safe_load(value)}})) < 300
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *("", "- 1", "text", "data:", "data: 3", "yes: {a: 1}", "data: {yes: 1}", "data: {"),
-        *("!!bool x", "!!timestamp x", "data: {name: ._}", "data: 2020-13-45", "data: 1\n---\n"),
-        *("[" * 2000, f"data: {'9' * 5000}", "? [a]\n: b", "data: &a {name: *a}", "!!set {data}"),
-        *("!!python/object/apply:os.getcwd []", "a\u2028b: 1", "__use_yte__: true", "data: \0"),
-    ],
-    ids=lambda text: repr(text[:20]),
-)
-def test_text_without_parameters_is_reported_in_one_line(text):
-    with pytest.raises(ValueError, match=r"^params\.yaml") as caught:
-        params.check_text(text)
-    assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize(
@@ -219,66 +177,17 @@ def test_values_that_the_engines_read_differently_are_named(spelling, ours, thei
         params.check_text(text)
 
 
-# Flags.
-
-
-def one(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
-    """Any value that a schema allows."""
-    match schema:
-        case {"enum": choices}:
-            return st.sampled_from(choices)
-        case {"type": "array", "items": items}:
-            return st.lists(one(items), min_size=schema.get("minItems", 0), max_size=5)
-        case {"type": "string", "pattern": pattern}:
-            return st.from_regex(re.compile(pattern, re.ASCII), fullmatch=True)
-        case {"type": "integer"}:
-            largest = schema.get("maximum", schema.get("exclusiveMaximum", 10**6) - 1)
-            return st.integers(schema["minimum"], largest)
-    return st.floats(
-        schema.get("minimum", schema.get("exclusiveMinimum")),
-        schema.get("maximum"),
-        exclude_min="exclusiveMinimum" in schema,
-    )
-
-
-@EACH_SECTION
-@given(data=st.data())
-@SETTINGS
-def test_flags_pass_every_valid_section_to_its_stage(section, data):
-    definition = SECTIONS[section]
-    schemas = {key: one(schema) for name, key, schema in FIELDS if name == section}
-    values = data.draw(st.fixed_dictionaries(schemas))
-
-    def stage(settings: definition) -> None:
-        """A stage with these parameters."""
-
-    parser = cli.parser(stage, "A stage.")
-    assert cli.settings(definition, parser.parse_args([])) == definition()
-    read = cli.settings(definition, parser.parse_args(shlex.split(flags(values))))
-    assert read.model_dump() == values
-
-
-def test_a_shell_sees_no_metacharacters():
-    nasty = ["; touch x", "$(touch x)", "`touch x`", "a b", "*", "~", "'", '"', "\\", "a\nb", "#"]
-    nasty += ["", "&& touch x", "| cat", "> x", "{a,b}", "!x", "$HOME", "é"]
-    command = f"printf '%s\\0' {flags({'a': nasty, 'b': nasty[0], 'empty': []})}"
-    result = subprocess.run(["sh", "-c", command], capture_output=True, check=True)
-    assert result.stdout.decode().split("\0")[:-1] == ["--a", *nasty, "--b", nasty[0]]
-
-
 # The script.
 
 
 def test_the_script_checks_a_file(tmp_path):
     assert run_script("params", "check", ROOT / "params.yaml") == (0, "", "")
     path = tmp_path / "params.yaml"
-    for content, words in (("train: {patience: 0}", "train.patience"), (None, "No such file")):
-        path.unlink(missing_ok=True)
-        if content is not None:
-            path.write_text(content)
-        line = error_line(run_script("params", "check", path))
-        assert line.startswith("params: error: ")
-        assert words in line
+    assert "No such file" in error_line(run_script("params", "check", path))
+    path.write_text("train: {patience: 0}")
+    line = error_line(run_script("params", "check", path))
+    assert line.startswith("params: error: ")
+    assert "train.patience" in line
     assert "'unheard'" in error_line(run_script("params", "unheard"), 2)
 
 

