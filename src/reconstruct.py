@@ -16,7 +16,7 @@ from aevb.plumbing import cli
 from aevb.plumbing.devices import repeatable
 from aevb.plumbing.params import Reconstruct
 from aevb.report.figures import rows_figure, save_figure
-from aevb.rng import generator
+from aevb.rng import Random
 
 COLUMNS = 10
 
@@ -46,8 +46,8 @@ def main(args: Namespace) -> None:
     test = read_set(args.test)
     if settings.images > len(test):
         raise InputError(f"--images {settings.images}: the test set has {len(test)} images")
-    random = generator("reconstruct", settings.seed)
-    chosen = np.sort(random.choice(len(test), settings.images, replace=False))
+    order = Random("reconstruct", settings.seed).permutation(len(test))
+    chosen = np.sort(order[: settings.images])
     inputs = model_inputs(test, metadata["binarisation"])[chosen]
     mu, _ = model.encode(torch.from_numpy(inputs))
     arrays: Arrays = {

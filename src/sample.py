@@ -3,7 +3,6 @@
 from argparse import Namespace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from aevb.files import write_tensors
@@ -12,7 +11,7 @@ from aevb.plumbing import cli
 from aevb.plumbing.devices import repeatable
 from aevb.plumbing.params import Sample
 from aevb.report.figures import grid_figure, save_figure
-from aevb.rng import generator, torch_generator
+from aevb.rng import Random
 
 
 def arguments() -> cli.Parser:
@@ -33,10 +32,11 @@ def main(args: Namespace) -> None:
     repeatable()
     model, metadata = read_model(args.model)
     shape = (settings.rows * settings.columns, model.latent_dim)
-    z = torch.from_numpy(generator("sample z", settings.seed).standard_normal(shape, np.float32))
+    random = Random("sample", settings.seed)
+    z = torch.from_numpy(random.normal(shape))
     params = model.decoder(z)
     means = model.likelihood.mean(params)
-    draws = model.likelihood.sample(params, torch_generator("cpu", "sample x", settings.seed))
+    draws = model.likelihood.sample(params, random)
     arrays = {"z": z.numpy(), "means": means.numpy(), "draws": draws.numpy()}
     write_tensors(args.samples, "samples", arrays, metadata)
     run = f"k = {model.latent_dim}, seed {metadata['seed']}"

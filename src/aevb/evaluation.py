@@ -16,7 +16,7 @@ from aevb.bounds import (
     log_importance_weights,
 )
 from aevb.intervals import mean_with_error
-from aevb.rng import generator
+from aevb.rng import Random
 
 BLOCK = 100
 """Images that share a stream of noise. The number is fixed, since the noise depends on it."""
@@ -33,7 +33,7 @@ def draws(
     mu: Tensor,
     log_var: Tensor,
     samples: int,
-    random: np.random.Generator,
+    random: Random,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield log p(x|z) and log w for `samples` draws of z from q(z|x), a few draws at a time.
 
@@ -41,7 +41,7 @@ def draws(
     """
     for start in range(0, samples, DRAWS):
         shape = (min(DRAWS, samples - start), BLOCK, mu.shape[1])
-        eps = torch.from_numpy(random.standard_normal(shape, np.float32))[:, : len(images)]
+        eps = torch.from_numpy(random.normal(shape))[:, : len(images)]
         terms = encoded_terms(model, images, mu, log_var, eps)
         yield terms.log_px_given_z.double(), log_importance_weights(terms, eps).double()
 
@@ -66,7 +66,7 @@ def evaluate(
     blocks: list[dict[str, Tensor]] = []
     for block, images in enumerate(torch.from_numpy(x).split(BLOCK)):
         mu, log_var = model.encode(images)
-        random = generator("evaluate", seed, block)
+        random = Random("evaluate", seed, block)
         log_px_given_z, log_weights = zip(
             *draws(model, images, mu, log_var, samples, random), strict=True
         )

@@ -21,7 +21,7 @@ from aevb.research.gradient_variance import (
     gradients,
     ratio_with_error,
 )
-from aevb.rng import generator
+from aevb.rng import Random, generator
 from linear_gaussian import D, K, LinearGaussian, S, model
 
 torch.set_num_threads(1)
@@ -41,7 +41,7 @@ def case(request):
 def vae() -> VAE:
     """A small VAE, untrained."""
     net = VAE(2, 20, "bernoulli")
-    net.initialise(torch.Generator().manual_seed(0), torch.full((784,), 0.3))
+    net.initialise(Random("test", 0), np.full(784, 0.3))
     return net.eval().requires_grad_(False)
 
 

@@ -20,6 +20,7 @@ from aevb.research.latents import (
     unit_variances,
 )
 from aevb.research.scoring import read_training_set
+from aevb.rng import Random
 
 torch.set_num_threads(1)
 
@@ -190,7 +191,7 @@ def test_training_images_have_the_static_draw_of_training(small_sets, tmp_path):
 
 def test_the_stage_writes_metrics_of_its_arrays(scored):
     model = VAE(3, 8, "bernoulli")
-    model.initialise(torch.Generator().manual_seed(1), torch.full((784,), 0.1))
+    model.initialise(Random("test", 1), np.full(784, 0.1))
     metrics, arrays = scored("latents", model, "--samples", 3, sets=("train", "test"))
     assert metrics["images"] == 100
     both = metrics["mutual_information"] + metrics["marginal_kl"] + metrics["kl_residual"]

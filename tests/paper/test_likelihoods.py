@@ -16,6 +16,7 @@ from aevb.likelihoods import (
     log_normaliser,
     softplus,
 )
+from aevb.rng import Random
 
 BERNOULLI, CONTINUOUS_BERNOULLI, GAUSSIAN = LIKELIHOODS.values()
 
@@ -160,7 +161,7 @@ def test_continuous_bernoulli_mean_is_odd_around_one_half(dtype):
 def test_continuous_bernoulli_samples_follow_its_distribution_function(logit, dtype):
     params = torch.full((20000, 1), logit, dtype=dtype)
     likelihood = CONTINUOUS_BERNOULLI
-    x = likelihood.sample(params, torch.Generator().manual_seed(1)).double().flatten()
+    x = likelihood.sample(params, Random("test", 1)).double().flatten()
     assert ((x >= 0) & (x <= 1)).all()
 
     def cumulative(t):
@@ -175,7 +176,7 @@ def test_continuous_bernoulli_samples_follow_its_distribution_function(logit, dt
 @pytest.mark.parametrize("logit", [-80.0, -3.0, -0.1, 0.0, 1.0, 5.0, 80.0])
 def test_bernoulli_samples_are_zeros_and_ones_with_its_mean(logit, dtype):
     params = torch.full((20000, 1), logit, dtype=dtype)
-    x = BERNOULLI.sample(params, torch.Generator().manual_seed(2)).double()
+    x = BERNOULLI.sample(params, Random("test", 2)).double()
     assert ((x == 0) | (x == 1)).all()
     expected = 1 / (1 + math.exp(-logit))
     error = math.sqrt(expected * (1 - expected) / len(x))
@@ -186,7 +187,7 @@ def test_bernoulli_samples_are_zeros_and_ones_with_its_mean(logit, dtype):
 @pytest.mark.parametrize("raw", [(-2.0, -20.0), (0.0, 0.0), (1.0, 2.0)])
 def test_gaussian_samples_follow_its_distribution_function(raw, dtype):
     params = torch.tensor([raw], dtype=dtype).expand(20000, 2)
-    x = GAUSSIAN.sample(params, torch.Generator().manual_seed(3)).double().flatten()
+    x = GAUSSIAN.sample(params, Random("test", 3)).double().flatten()
     scale = 1 / 255 + math.log1p(math.exp(raw[1]))
     normal = stats.norm(1 / (1 + math.exp(-raw[0])), scale)
     assert stats.kstest(x.numpy(), normal.cdf).pvalue > 1e-3
@@ -276,7 +277,7 @@ def test_everything_is_finite_at_extreme_outputs(name, dtype):
         assert slope.isfinite().all()
         (slope,) = torch.autograd.grad(mean.sum(), params)
         assert slope.isfinite().all()
-        assert likelihood.sample(params.detach(), torch.Generator()).isfinite().all()
+        assert likelihood.sample(params.detach(), Random("test")).isfinite().all()
 
 
 @pytest.mark.parametrize(

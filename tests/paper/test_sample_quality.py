@@ -14,6 +14,7 @@ from aevb.files import InputError, write_tensors
 from aevb.model import VAE
 from aevb.research.classify import Network
 from aevb.research.sample_quality import class_entropy, sample_metrics, samples
+from aevb.rng import Random
 
 torch.set_num_threads(1)
 
@@ -22,7 +23,7 @@ Floats = NDArray[np.float32]
 
 def vae(likelihood: str = "bernoulli") -> VAE:
     model = VAE(2, 8, likelihood)
-    model.initialise(torch.Generator().manual_seed(0), torch.full((784,), 0.3))
+    model.initialise(Random("test", 0), np.full(784, 0.3))
     return model.eval().requires_grad_(False)
 
 
@@ -30,7 +31,7 @@ def echo() -> Any:
     """A model whose decoder returns z itself, and whose draws add noise."""
     noise = SimpleNamespace(
         mean=lambda z: z,
-        sample=lambda z, generator: z + torch.randn(z.shape, generator=generator),
+        sample=lambda z, random: z + torch.from_numpy(random.normal(z.shape)),
     )
     return SimpleNamespace(latent_dim=3, decoder=lambda z: z, likelihood=noise)
 

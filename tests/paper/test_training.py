@@ -62,14 +62,14 @@ def history(run: Training) -> dict[str, np.ndarray]:
     return dict(zip(HISTORY, np.array(run.state.history).T, strict=True))
 
 
-def after_each_batch(run: Training, act: Callable[[Tensor], None]) -> None:
-    """Call `act` with each batch, before its noise is drawn."""
+def after_each_batch(run: Training, act: Callable[[Tensor, Tensor], None]) -> None:
+    """Call `act` with the images and the noise of each step, before the step."""
     batch = run.batch
 
-    def acted(index: Tensor) -> Tensor:
-        x = batch(index)
-        act(x)
-        return x
+    def acted(index: np.ndarray) -> tuple[Tensor, Tensor]:
+        x, eps = batch(index)
+        act(x, eps)
+        return x, eps
 
     run.batch = acted
 
@@ -142,11 +142,9 @@ def test_steps_are_the_optimisers_on_the_elbo(
     start = {name: value.clone() for name, value in run.model.state_dict().items()}
     seen: list[tuple[Tensor, Tensor]] = []
 
-    def remember(x: Tensor) -> None:
-        twin = torch.Generator()
-        twin.set_state(run.rng.get_state())
-        noise = torch.randn((mc_samples, len(x), 2), generator=twin)
-        seen.append((x.double(), noise.double()))
+    def remember(x: Tensor, eps: Tensor) -> None:
+        assert eps.shape == (mc_samples, len(x), 2)
+        seen.append((x.double(), eps.double()))
 
     after_each_batch(run, remember)
     run.run()
@@ -190,10 +188,8 @@ def test_gradient_of_a_step_is_that_of_the_formulas(small_sets, precision, toler
     gradients: list[Tensor] = []
     seen: list[tuple[Tensor, Tensor]] = []
 
-    def remember(x: Tensor) -> None:
-        twin = torch.Generator()
-        twin.set_state(run.rng.get_state())
-        seen.append((x.double(), torch.randn((1, len(x), 2), generator=twin).double()))
+    def remember(x: Tensor, eps: Tensor) -> None:
+        seen.append((x.double(), eps.double()))
 
     after_each_batch(run, remember)
     run.optimiser.step = lambda _: gradients.extend(w.grad for w in run.model.parameters())
@@ -284,7 +280,7 @@ def test_the_seed_determines_the_bytes(small_sets, binarisation):
 def test_every_epoch_shows_each_image_once_in_a_new_order(small_sets):
     run = training(small_sets, binarisation="none", max_epochs=3)
     batches: list[Tensor] = []
-    after_each_batch(run, batches.append)
+    after_each_batch(run, lambda x, _: batches.append(x))
     run.run()
     original = cut(small_sets[0], 60).images.reshape(60, 784).astype(np.float32) / 255
     orders = []
@@ -382,7 +378,7 @@ def batches_of(images: ImageSet, binarisation: str, epochs: int) -> list[np.ndar
     settings = Train(binarisation=binarisation, batch_size=300, max_epochs=epochs)
     run = Training(VAE(1, 1, "bernoulli"), images, empty, settings, 0, "cpu", "float32")
     batches: list[Tensor] = []
-    after_each_batch(run, lambda x: batches.append(x.clone()))
+    after_each_batch(run, lambda x, _: batches.append(x))
     run.run()
     shown = torch.cat(batches).numpy().reshape(epochs, len(images), 784)
     assert shown.dtype == np.float32
@@ -448,7 +444,7 @@ def test_divergence_is_reported_with_its_place_and_rate(
     run = training(small_sets, (60, validation), learning_rate=0.3, decay=1.0)
     count = 0
 
-    def break_one(_: Tensor) -> None:
+    def break_one(*_: Tensor) -> None:
         nonlocal count
         count += 1
         if count == update:

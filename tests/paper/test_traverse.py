@@ -10,6 +10,7 @@ from aevb.files import InputError, read_tensors
 from aevb.model import VAE
 from aevb.report.figures import save_figure
 from aevb.research import traverse as walks
+from aevb.rng import Random
 
 
 def test_main_dimensions_are_those_of_the_largest_kl():
@@ -129,7 +130,7 @@ def test_the_stage_shows_the_main_dimensions(
     small_sets, tmp_path, research_inputs, run_research, latent_dim, around
 ):
     model = VAE(latent_dim, 8, "bernoulli").requires_grad_(False)
-    model.initialise(torch.Generator().manual_seed(1), torch.full((784,), 0.1))
+    model.initialise(Random("test", 1), np.full(784, 0.1))
     figures = ("manifold", "traversals", "interpolations")
     outputs = [word for name in figures for word in (f"--{name}", tmp_path / f"{name}.png")]
     words = f"--grid 3 --steps 5 --extent 2 --pairs 4 --dimensions 6 --around {around}".split()

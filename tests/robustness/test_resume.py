@@ -156,7 +156,7 @@ def test_files_of_a_killed_process_are_removed(set_files, stopped, undisturbed):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 @pytest.mark.parametrize(
     ("function", "call", "steps"),
-    [("torch.randperm", 2, 31), ("os.fsync", 3, 3), (DUE, 60, 61)],
+    [("aevb.rng.Random.permutation", 2, 31), ("os.fsync", 3, 3), (DUE, 60, 61)],
     ids=["before a step", "while a checkpoint is written", "before validation"],
 )
 def test_a_signal_is_obeyed_after_the_current_step(
@@ -206,7 +206,7 @@ def refused(outcome: Outcome, path: Path) -> None:
 
 UNUSABLE: dict[str, dict[str, Any]] = {
     "torn": {},
-    "missing array": {"rng": None},
+    "missing array": {"sums": None},
     "additional array": {"more": np.zeros(3, np.float32)},
     "another shape": {"sums": np.zeros((3, 2), np.float32)},
     "another type": {"sums": np.zeros((EPOCH, 2), np.float64)},

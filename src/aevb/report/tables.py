@@ -1,5 +1,6 @@
 """The tables of a comparison as CSV, Markdown and LaTeX: all runs, and their differences."""
 
+from statistics import stdev
 from typing import Any
 
 import pandas as pd
@@ -32,8 +33,9 @@ def table(variants: Variants) -> pd.DataFrame:
         if len(group) > 1:
             summary: dict[str, Any] = dict(zip(FACTS, values, strict=True)) | {"seed": "all"}
             for term in TERMS:
-                mean, se, low, high = estimate(group[term].tolist())
-                summary |= {term: mean, f"{term}_se": se, f"{term}_sd": group[term].std()}
+                numbers = group[term].tolist()
+                mean, se, low, high = estimate(numbers)
+                summary |= {term: mean, f"{term}_se": se, f"{term}_sd": stdev(numbers)}
                 summary |= {f"{term}_low": low, f"{term}_high": high}
             summaries.append(summary)
     if summaries:

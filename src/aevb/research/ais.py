@@ -28,7 +28,7 @@ from aevb.files import Arrays
 from aevb.model import VAE
 from aevb.research import scoring
 from aevb.research.scoring import Callback, silent
-from aevb.rng import generator, torch_generator
+from aevb.rng import Random, generator
 
 BLOCK = 50
 """Images that share a random stream; fixed, so that results do not depend on their number."""
@@ -186,7 +186,7 @@ def simulate(model: VAE, count: int, seed: int) -> tuple[Floats, Floats]:
     """Images drawn from the model, [N, D], and the z of each, a draw of p(z|x), [N, k]."""
     z = generator("ais z", seed).standard_normal((count, model.latent_dim), np.float32)
     params = model.decoder(torch.from_numpy(z))
-    return model.likelihood.sample(params, torch_generator("cpu", "ais x", seed)).numpy(), z
+    return model.likelihood.sample(params, Random("ais x", seed)).numpy(), z
 
 
 def ais_metrics(terms: dict[str, Doubles]) -> dict[str, float]:

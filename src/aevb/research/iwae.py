@@ -17,7 +17,7 @@ from aevb.bounds import LatentVariableModel, iwae_bound, kl_per_dimension
 from aevb.evaluation import BLOCK, Floats, draws
 from aevb.research import scoring
 from aevb.research.scoring import Callback, silent
-from aevb.rng import generator
+from aevb.rng import Random
 
 
 def sample_counts(samples: int) -> list[int]:
@@ -60,7 +60,7 @@ def bounds_against_k(
     blocks: list[dict[str, Tensor]] = []
     for block, images in enumerate(torch.from_numpy(x).split(BLOCK)):
         mu, log_var = model.encode(images)
-        random = generator("evaluate", seed, block)
+        random = Random("evaluate", seed, block)
         log_px_given_z, log_weights = (
             torch.cat(parts)
             for parts in zip(*draws(model, images, mu, log_var, samples, random), strict=True)

@@ -29,7 +29,7 @@ from aevb.model import VAE
 from aevb.report.figures import rows_figure, save_figure
 from aevb.research import scoring
 from aevb.research.classify import Network, classes, features, read_classifier
-from aevb.rng import generator, torch_generator
+from aevb.rng import Random, generator
 
 BLOCK = 100
 """Samples that share a random stream; fixed, so that they do not depend on their number."""
@@ -52,10 +52,10 @@ def samples(model: VAE, count: int, seed: int) -> tuple[Floats, Floats]:
     means, draws = [], []
     for block in range(math.ceil(count / BLOCK)):
         shape = (BLOCK, model.latent_dim)
-        z = generator("fidelity z", seed, block).standard_normal(shape, np.float32)
+        z = generator("sample_quality z", seed, block).standard_normal(shape, np.float32)
         params = model.decoder(torch.from_numpy(z))
         means.append(model.likelihood.mean(params))
-        random = torch_generator("cpu", "fidelity x", seed, block)
+        random = Random("sample_quality x", seed, block)
         draws.append(model.likelihood.sample(params, random))
     return torch.cat(means)[:count].numpy(), torch.cat(draws)[:count].numpy()
 
