@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[Any]
 
-BLOCK = 1 << 14
+BLOCK = 1 << 15
 """Elements that are computed at a time: few enough for the intermediate results to be cached."""
 
 
@@ -136,7 +136,8 @@ def expm1(x: Floats) -> Floats:
 def tanh(x: Floats) -> Floats:
     """tanh x = t / (t + 2) with t = e²ˣ − 1, within 3 ulp; computed for |x|."""
     t = expm1_block(np.minimum(abs(x), 20) * 2)
-    return np.copysign(t / (t + 2), x)
+    result: Floats = np.copysign(t / (t + 2), x)
+    return result
 
 
 @elementwise
