@@ -1,6 +1,6 @@
 """Run one of the stages on request: `python src/research.py iwae --test … --model …`.
 
-Each stage is a module of `aevb.research` with `arguments()` and `main(args)`.
+Each stage is a module of `aevb.research` with a function `main`.
 """
 
 import ast
@@ -33,4 +33,4 @@ if __name__ == "__main__":
     else:
         sys.argv[:2] = [f"{sys.argv[0]} {stage}"]
         module = import_module(f"aevb.research.{stage}")
-        cli.run(module.main, module.arguments())
+        cli.run(module.main, module.__doc__)

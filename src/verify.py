@@ -1,7 +1,8 @@
 """Compare the present results with those of a git revision.
 
 Metrics are compared one by one, other files byte by byte. The spread of seeds comes from the study
-`seeds` of the same revision. Nothing is checked out.
+`seeds` of the same revision. Nothing is checked out. The exit code is 4 if a result is different
+or missing.
 """
 
 import json
@@ -9,11 +10,10 @@ import math
 import statistics
 import subprocess
 import sys
-from argparse import Namespace
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from aevb.files import InputError, read_bytes
 from aevb.intervals import student
@@ -59,27 +59,19 @@ class Row(NamedTuple):
         return LINE.format(self.name, self.metric, *texts, self.verdict)
 
 
-def arguments() -> cli.Parser:
-    """The command line of this script."""
-    parser = cli.parser(__doc__)
-    parser.add_argument("--against", default="HEAD", help="git revision with published results")
-    parser.epilog = "Exit code: 4 if a result is different or missing, else 0; 1 on an error."
-    return parser
-
-
-def main(args: Namespace) -> None:
+def main(against: Annotated[str, "git revision with published results"] = "HEAD") -> None:
     """Print a sentence and a table of all metrics and files."""
-    commit = git("rev-parse", "--verify", "--end-of-options", f"{args.against}^{{commit}}")
+    commit = git("rev-parse", "--verify", "--end-of-options", f"{against}^{{commit}}")
     revision = commit.decode().strip()
     paths = (path for folder in FOLDERS for path in Path(folder).glob("[!.]*"))
     here = {path.as_posix(): read_bytes(path) for path in paths}
     published = committed(revision, *FOLDERS)
-    for where, found in (("this folder", here), (args.against, published)):
+    for where, found in (("this folder", here), (against, published)):
         if not any(map(is_metrics, found)):
             raise InputError(f"{where} holds no {FOLDERS[0]}/*.json")
     rows = list(compare(published, here, committed(revision, SEEDS)))
     worst = max((row.verdict for row in rows), key=VERDICTS.index)
-    print(SENTENCES[worst].format(f"{args.against} ({revision[:7]})"))
+    print(SENTENCES[worst].format(f"{against} ({revision[:7]})"))
     print(HEAD, *rows, sep="\n")
     sys.exit(4 if worst == DIFFERENT else 0)
 
@@ -166,4 +158,4 @@ def spread(values: list[Any]) -> float:
 
 
 if __name__ == "__main__":
-    cli.run(main, arguments())
+    cli.run(main, __doc__)

@@ -19,7 +19,7 @@ import pytest
 from aevb.data import RAW_FILES, ImageSet, fixed_draw, write_set
 from graph import ROOT, run
 from repository import clone, small_repository
-from stages import SETS, STAGES, run_stage
+from stages import SETS, STAGES, call_main, run_stage
 
 SIZES = {"train": 600, "t10k": 200}
 
@@ -145,8 +145,7 @@ def run_research() -> Iterator[Callable[..., None]]:
     import torch  # here, since few tests need it
 
     def run(stage: str, *words: object) -> None:
-        module = import_module(f"aevb.research.{stage}")
-        module.main(module.arguments().parse_args([str(word) for word in words]))
+        call_main(import_module(f"aevb.research.{stage}").main, *words)
 
     with mock.patch.dict(os.environ):
         yield run

@@ -18,7 +18,7 @@ from unittest import mock
 import torch
 
 from aevb.files import read_tensors, write_tensors
-from aevb.plumbing import params
+from aevb.plumbing import cli, params
 from graph import ROOT
 
 SETS = ("train", "validation", "test")
@@ -131,7 +131,6 @@ STAGES = {
         {name: f"gradient_variance/{name}" for name in ("metrics", "arrays")},
         "--images 2 --samples 2",
     ),
-    "card": Stage((), {**MODEL, "metrics": "metrics/k2-seed0.json"}, {"card": "card"}),
 }
 """All stages but `download`, in an order in which each finds its inputs."""
 
@@ -169,6 +168,11 @@ def captured(act: Callable[[], object], *words: object) -> Outcome:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(False)
     return Outcome(code, out.getvalue(), error.getvalue())
+
+
+def call_main(main: Callable[..., None], *words: object) -> None:
+    """Call the function `main` of a stage with these words as its command line."""
+    cli.call(main, cli.parser(main, "").parse_args([str(word) for word in words]))
 
 
 def run_script(name: str, *words: object) -> Outcome:

@@ -9,7 +9,7 @@ class Dataset:
 
     Attributes:
         title: the name in tables and figures.
-        licence: the licence and who granted it, for model cards.
+        licence: the licence and who granted it.
         torchvision: the class in torchvision.datasets that knows the public mirrors and the MD5
             checksums of the packed files; empty if the files come from the user's mirror only.
         sha256: the checksums of the unpacked files, in the order of `aevb.data.RAW_FILES`; empty

@@ -15,6 +15,7 @@ from aevb.report.comparison import FIGURES, STUDY_FIGURES, principal_axes, pushe
 from aevb.report.discussion import discussion
 from aevb.report.figures import mosaic, save_figure
 from aevb.report.runs import TERMS, Run, setting
+from stages import call_main
 
 N = 400
 
@@ -344,7 +345,7 @@ def test_the_script_compares_the_named_runs_only(variants, tmp_path):
             write_run(tmp_path / variant, a_run(3, seed))
     words = ["--results", tmp_path, "--output", tmp_path / "out", "--latent_dims", 3, "--seeds", 1]
     words += ["--variants", *variants] if variants else []
-    compare.main(compare.arguments().parse_args([str(word) for word in words]))
+    call_main(compare.main, *words)
     texts = {"table.csv", "table.md", "differences.csv", "differences.md", "discussion.md"}
     figures = {f"{name}.png" for name in (STUDY_FIGURES if variants else FIGURES)}
     more = set() if variants else {"table.tex"}

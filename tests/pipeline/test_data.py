@@ -1,7 +1,6 @@
 """Images: the IDX format, the static draw, the split and its files."""
 
 import gzip
-from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from aevb.data import (
     write_set,
 )
 from aevb.files import InputError, write_tensors
+from aevb.plumbing.params import Split
 from conftest import ROOT, as_idx, first_images
 
 SETS = ("train", "validation", "test")
@@ -135,7 +135,7 @@ def test_the_input_of_a_model_for_each_binarisation(small_sets):
 def split_sets(raw: Path, folder: Path, size: int = 150, seed: int = 0) -> dict[str, ImageSet]:
     """The three sets that the stage makes of the small subset."""
     paths = {name: folder / f"{name}.safetensors" for name in SETS}
-    split.main(Namespace(raw=raw, validation_size=size, seed=seed, **paths))
+    split.main(raw, **paths, settings=Split(validation_size=size, seed=seed))
     return {name: read_set(path) for name, path in paths.items()}
 
 

@@ -10,6 +10,7 @@ import document
 from aevb.files import InputError
 from conftest import ROOT
 from document import filled, moved, page, shown
+from stages import call_main
 
 DOCUMENT = """# A title
 
@@ -87,7 +88,7 @@ def write(docs: Path) -> tuple[Path, Path]:
     (docs / "a.md").write_text(DOCUMENT, encoding="utf-8")
     outputs = docs / "out/a.md", docs / "out/a.html"
     words = ["--document", docs / "a.md", "--markdown", outputs[0], "--html", outputs[1]]
-    document.main(document.arguments().parse_args([str(word) for word in words]))
+    call_main(document.main, *words)
     return outputs
 
 

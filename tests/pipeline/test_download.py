@@ -23,6 +23,7 @@ from aevb.files import InputError
 from aevb.plumbing.params import Data
 from conftest import ROOT, as_idx, first_images
 from servers import Server, send, serving
+from stages import call_main
 
 BUNDLED = ROOT / "data" / "mnist"
 FIRST, *_, LAST = RAW_FILES
@@ -39,8 +40,7 @@ def sha256(files: Files) -> list[str]:
 
 def run(output: Path, *flags: object, bundled: Path = BUNDLED) -> Files:
     """Run the stage in this process; the files that it wrote, without dataset.json."""
-    words = [str(word) for word in ("--bundled", bundled, "--output", output, *flags)]
-    download.main(download.arguments().parse_args(words))
+    call_main(download.main, "--bundled", bundled, "--output", output, *flags)
     return {path.name: path.read_bytes() for path in output.iterdir() if path.suffix != ".json"}
 
 
@@ -235,7 +235,7 @@ def test_the_command_line_is_quick_and_hides_passwords(tmp_path, server):
     mirror = serve(server).replace("//", "//me:secret@")
     code = (
         "import sys, download; from aevb.plumbing import cli; sys.argv[0] = 'download.py'\n"
-        "cli.run(download.main, download.arguments())\n"
+        "cli.run(download.main, download.__doc__)\n"
         "assert not {'torch', 'torchvision', 'pandas'} & set(sys.modules)"  # slow to import
     )
 

@@ -248,7 +248,11 @@ def test_flags_pass_every_valid_section_to_its_stage(section, data):
     definition = SECTIONS[section]
     schemas = {key: one(schema) for name, key, schema in FIELDS if name == section}
     values = data.draw(st.fixed_dictionaries(schemas))
-    parser = cli.parser("A stage.", definition)
+
+    def stage(settings: definition) -> None:
+        """A stage with these parameters."""
+
+    parser = cli.parser(stage, "A stage.")
     assert cli.settings(definition, parser.parse_args([])) == definition()
     read = cli.settings(definition, parser.parse_args(shlex.split(flags(values))))
     assert read.model_dump() == values

@@ -126,7 +126,11 @@ def test_parameters_with_a_few_mistakes_are_refused_or_valid(values):
 @cache
 def parser(section: str) -> cli.Parser:
     """The flags of a section."""
-    return cli.parser("A stage.", SECTIONS[section])
+
+    def stage(settings: SECTIONS[section]) -> None:
+        """A stage with these parameters."""
+
+    return cli.parser(stage, "A stage.")
 
 
 def read(section: str, line: list[str]) -> Section | str:

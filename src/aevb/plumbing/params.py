@@ -56,6 +56,10 @@ Sha256 = Annotated[str, Field(pattern=SHA256)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Positive = Annotated[int, Field(ge=1, le=10**6)]
 
+TrainSet = Annotated[Path, "training images (.safetensors)"]
+TestSet = Annotated[Path, "test images (.safetensors)"]
+TrainedModel = Annotated[Path, "the trained model (.safetensors)"]
+
 RENAMED = {
     "train.treatment": "train.binarisation",
     "ladder": "iwae",

@@ -11,8 +11,6 @@ Shapes: B images of D pixels, R chains for each, k latent dimensions; all in nat
 """
 
 import math
-from argparse import Namespace
-from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -26,6 +24,7 @@ from aevb.bounds import iwae_bound
 from aevb.evaluation import Floats, evaluate
 from aevb.files import Arrays
 from aevb.model import VAE
+from aevb.plumbing.params import Ais
 from aevb.research import scoring
 from aevb.research.scoring import Callback, silent
 from aevb.rng import Random, generator
@@ -203,21 +202,18 @@ def ais_metrics(terms: dict[str, Doubles]) -> dict[str, float]:
     return {"images": len(terms["log_px"]), **scoring.means(terms | differences)}
 
 
-arguments = partial(scoring.parser, __doc__, "ais")
-
-
-def main(args: Namespace) -> None:
+def main(files: scoring.Files, settings: Ais) -> None:
     """Tune the steps, run the chains and bound log p(x) from both sides."""
-    inputs = scoring.read_inputs(args)
-    model, x = inputs.model, inputs.first(args.images, reserved=TUNING)
-    plan = tuned(model, inputs.x[-TUNING:], args.temperatures, args.leapfrog, args.seed)
-    simulated, z = simulate(model, args.images, args.seed)
-    with scoring.progress(inputs.name, 3 * len(x) * args.temperatures, "step") as bar:
-        fixed = (plan, args.chains, args.seed)
+    inputs = scoring.read_inputs("ais", files)
+    model, x = inputs.model, inputs.first(settings.images, reserved=TUNING)
+    plan = tuned(model, inputs.x[-TUNING:], settings.temperatures, settings.leapfrog, settings.seed)
+    simulated, z = simulate(model, settings.images, settings.seed)
+    with scoring.progress(inputs.name, 3 * len(x) * settings.temperatures, "step") as bar:
+        fixed = (plan, settings.chains, settings.seed)
         weights, accepted = log_weights(model, x, *fixed, callback=bar.update)
         forward, _ = log_weights(model, simulated, *fixed, callback=bar.update)
         backward, _ = log_weights(model, simulated, *fixed, z, callback=bar.update)
-    terms = evaluate(model, x, args.iwae_k, args.seed)
+    terms = evaluate(model, x, settings.iwae_k, settings.seed)
     estimates: Arrays = {
         "log_px": lower_bound(weights),
         "elbo": terms["log_px_given_z"].astype(float) - terms["kl"],
@@ -225,7 +221,7 @@ def main(args: Namespace) -> None:
         "simulated_lower": lower_bound(forward),
         "simulated_upper": upper_bound(backward),
     }
-    metrics = ais_metrics(estimates) | {"iwae_k": args.iwae_k, "acceptance": accepted}
+    metrics = ais_metrics(estimates) | {"iwae_k": settings.iwae_k, "acceptance": accepted}
     metrics |= inputs.is_log_likelihood()
     arrays: Arrays = {name: values.astype(np.float32) for name, values in estimates.items()}
     arrays |= {"log_weights": weights, "betas": plan.betas, "step_sizes": plan.steps}
@@ -235,4 +231,4 @@ def main(args: Namespace) -> None:
         f"{metrics['log_px_minus_elbo_se']:.2f} above the ELBO; bounds on simulated images differ "
         f"by {metrics['simulated_gap']:.2f}"
     )
-    inputs.write(args, arrays, metrics, summary)
+    inputs.write(files, arrays, metrics, summary)

@@ -5,9 +5,8 @@ the images of each batch are gray and the other half are binarised anew.
 """
 
 import math
-from argparse import Namespace
-from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from aevb.data import CLASSES, ImageSet, model_inputs, read_set
 from aevb.files import read_tensors, write_json, write_tensors
-from aevb.plumbing.params import Classifier
+from aevb.plumbing.params import Classifier, Section, TestSet, TrainSet
 from aevb.research import scoring
 from aevb.research.scoring import Callback, silent
 from aevb.rng import torch_generator
@@ -109,29 +108,28 @@ def read_classifier(path: Path) -> Network:
     return network.eval().requires_grad_(False)
 
 
-arguments = partial(
-    scoring.parser,
-    __doc__,
-    "classifier",
-    "train test",
-    classifier="the weights to write (.safetensors)",
-    accuracy="accuracies on the test set to write (.json)",
-)
+class Files(Section):
+    """The files of this stage."""
+
+    train: TrainSet
+    test: TestSet
+    classifier: Annotated[Path, "the weights to write (.safetensors)"]
+    accuracy: Annotated[Path, "accuracies on the test set to write (.json)"]
 
 
-def main(args: Namespace) -> None:
+def main(files: Files, settings: Classifier) -> None:
     """Train, classify the test images, write the weights and the accuracies."""
-    settings: Classifier = scoring.prepare(args)
-    images, test = read_set(args.train), read_set(args.test)
+    scoring.prepare()
+    images, test = read_set(files.train), read_set(files.test)
     with scoring.progress("classify", settings.epochs * len(images)) as bar:
         network = train(images, settings, bar.update)
     weights = {name: value.numpy() for name, value in network.state_dict().items()}
     metadata = {"data": images.metadata, "classifier": settings.model_dump()}
-    write_tensors(args.classifier, "classifier", weights, metadata)
+    write_tensors(files.classifier, "classifier", weights, metadata)
     found = accuracies(network, test)
-    write_json(args.accuracy, found)
+    write_json(files.accuracy, found)
     gray, binary = (
         f"{found[f'accuracy_{name}']:.2%} ± {found[f'accuracy_{name}_se']:.2%}"
         for name in ("gray", "binary")
     )
-    scoring.finish(f"classify: accuracy {gray} on gray, {binary} on binary images", args.accuracy)
+    scoring.finish(f"classify: accuracy {gray} on gray, {binary} on binary images", files.accuracy)

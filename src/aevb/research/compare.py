@@ -5,12 +5,11 @@ with several seeds, [low, high] is the 95 % interval of the mean over trainings.
 """
 
 import math
-from argparse import Namespace
 from collections.abc import Mapping
-from functools import partial
 from itertools import product
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +19,7 @@ from matplotlib.lines import Line2D
 
 from aevb.files import Arrays, read_json, read_tensors, write_text
 from aevb.intervals import mean_and_se, student_half_width
+from aevb.plumbing.params import Runs
 from aevb.report.figures import PALETTE, new_figure, save_figure
 from aevb.report.tables import as_csv
 from aevb.research import scoring
@@ -234,26 +234,26 @@ def noise_of_the_gradient(found: Found) -> Figure:
     return figure
 
 
-FOLDERS = {"results": "folder that has one of each stage", "output": "folder to write into"}
-arguments = partial(scoring.parser, __doc__, "runs", "", **FOLDERS)
-
-
-def main(args: Namespace) -> None:
+def main(
+    results: Annotated[Path, "folder that has one of each stage"],
+    output: Annotated[Path, "folder to write into"],
+    settings: Runs,
+) -> None:
     """Read the metrics of all runs; write table, discussion and figures."""
-    scoring.prepare(args)
+    scoring.prepare()
     found, bounds = {}, {}
-    for run in product(args.latent_dims, args.seeds):
+    for run in product(settings.latent_dims, settings.seeds):
         name = "k{}-seed{}".format(*run)
-        found[run] = {stage: read_json(args.results / stage / f"{name}.json") for stage in STAGES}
-        bounds[run], _ = read_tensors(args.results / f"iwae/{name}.safetensors", "iwae")
+        found[run] = {stage: read_json(results / stage / f"{name}.json") for stage in STAGES}
+        bounds[run], _ = read_tensors(results / f"iwae/{name}.safetensors", "iwae")
     # Several seeds are shown as their mean; table.csv has each of them as well.
     every = shown = table(found)
-    if len(args.seeds) > 1:
+    if len(settings.seeds) > 1:
         shown = over_seeds(every)
         every = pd.concat([every, shown])
-    write_text(args.output / "table.csv", as_csv(every))
-    write_text(args.output / "table.md", as_markdown(shown))
-    write_text(args.output / "discussion.md", discussion(shown))
-    save_figure(args.output / "bounds.png", above_the_elbo(found, bounds))
-    save_figure(args.output / "gradient_variance.png", noise_of_the_gradient(found))
-    scoring.finish(f"compare: {len(found)} runs", args.output)
+    write_text(output / "table.csv", as_csv(every))
+    write_text(output / "table.md", as_markdown(shown))
+    write_text(output / "discussion.md", discussion(shown))
+    save_figure(output / "bounds.png", above_the_elbo(found, bounds))
+    save_figure(output / "gradient_variance.png", noise_of_the_gradient(found))
+    scoring.finish(f"compare: {len(found)} runs", output)

@@ -13,8 +13,6 @@ term has a closed form, so its gradient has no variance.
 """
 
 import math
-from argparse import Namespace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +21,7 @@ from numpy.typing import NDArray
 
 from aevb.bounds import LatentVariableModel, reparameterise
 from aevb.evaluation import BLOCK, DRAWS, Floats
+from aevb.plumbing.params import GradientVariance
 from aevb.research import scoring
 from aevb.research.scoring import Callback, silent
 from aevb.rng import generator
@@ -107,19 +106,16 @@ def gradient_metrics(terms: dict[str, NDArray[Any]], samples: int) -> dict[str, 
     return metrics
 
 
-arguments = partial(scoring.parser, __doc__, "gradient_variance")
-
-
-def main(args: Namespace) -> None:
+def main(files: scoring.Files, settings: GradientVariance) -> None:
     """Estimate means and variances per image; write them and their means over images."""
-    inputs = scoring.read_inputs(args)
-    x = inputs.first(args.images)
+    inputs = scoring.read_inputs("gradient_variance", files)
+    x = inputs.first(settings.images)
     with scoring.progress(inputs.name, len(x)) as bar:
-        terms = gradients(inputs.model, x, args.samples, args.seed, bar.update)
-    metrics = gradient_metrics(terms, args.samples) | inputs.is_log_likelihood()
+        terms = gradients(inputs.model, x, settings.samples, settings.seed, bar.update)
+    metrics = gradient_metrics(terms, settings.samples) | inputs.is_log_likelihood()
     summary = (
         f"variance of the score function estimator {metrics['variance_ratio_score']:.0f} ± "
         f"{metrics['variance_ratio_score_se']:.0f} times the reparametrised one's, with a baseline "
         f"{metrics['variance_ratio_baseline']:.1f} ± {metrics['variance_ratio_baseline_se']:.1f}"
     )
-    inputs.write(args, {**terms, "labels": inputs.test.labels[: len(x)]}, metrics, summary)
+    inputs.write(files, {**terms, "labels": inputs.test.labels[: len(x)]}, metrics, summary)

@@ -4,8 +4,6 @@ K is 1, 10, 100 … With each bound comes the effective sample size, which shows
 weights are.
 """
 
-from argparse import Namespace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +13,7 @@ from torch import Tensor
 
 from aevb.bounds import LatentVariableModel, iwae_bound, kl_per_dimension
 from aevb.evaluation import BLOCK, Floats, draws
+from aevb.plumbing.params import Iwae
 from aevb.research import scoring
 from aevb.research.scoring import Callback, silent
 from aevb.rng import Random
@@ -97,19 +96,16 @@ def iwae_metrics(terms: dict[str, NDArray[Any]]) -> dict[str, float]:
     return metrics
 
 
-arguments = partial(scoring.parser, __doc__, "iwae")
-
-
-def main(args: Namespace) -> None:
+def main(files: scoring.Files, settings: Iwae) -> None:
     """Compute the bounds per image; write them and their means."""
-    inputs = scoring.read_inputs(args)
-    x = inputs.first(args.images)
+    inputs = scoring.read_inputs("iwae", files)
+    x = inputs.first(settings.images)
     with scoring.progress(inputs.name, len(x)) as bar:
-        terms = bounds_against_k(inputs.model, x, args.samples, args.seed, bar.update)
+        terms = bounds_against_k(inputs.model, x, settings.samples, settings.seed, bar.update)
     metrics = iwae_metrics(terms) | inputs.is_log_likelihood()
-    bound, error = (metrics[f"iwae_{args.samples}{end}"] for end in ("", "_se"))
+    bound, error = (metrics[f"iwae_{settings.samples}{end}"] for end in ("", "_se"))
     summary = (
-        f"ELBO {metrics['elbo']:.2f}, IWAE bound with K = {args.samples} {bound:.2f} ± {error:.2f} "
-        "nats per image"
+        f"ELBO {metrics['elbo']:.2f}, IWAE bound with K = {settings.samples} {bound:.2f} ± "
+        f"{error:.2f} nats per image"
     )
-    inputs.write(args, {**terms, "labels": inputs.test.labels[: len(x)]}, metrics, summary)
+    inputs.write(files, {**terms, "labels": inputs.test.labels[: len(x)]}, metrics, summary)

@@ -4,8 +4,6 @@ Test images are scored; training images are used only to fit the two classifiers
 """
 
 import math
-from argparse import Namespace
-from functools import partial
 
 import numpy as np
 import torch
@@ -18,6 +16,7 @@ from aevb.bounds import Terms, kl_per_dimension, log_importance_weights, reparam
 from aevb.data import model_inputs
 from aevb.evaluation import BLOCK, Floats, mean_kl_per_dimension
 from aevb.files import Arrays
+from aevb.plumbing.params import Latents, TrainSet
 from aevb.research import scoring
 from aevb.research.scoring import Callback, silent
 from aevb.rng import generator
@@ -130,22 +129,25 @@ def latent_metrics(
     return counts | scoring.means(terms | right)
 
 
-arguments = partial(scoring.parser, __doc__, "latents", "train test model metrics arrays")
+class Files(scoring.Files):
+    """With the training images, on which the classifiers are trained."""
+
+    train: TrainSet
 
 
-def main(args: Namespace) -> None:
+def main(files: Files, settings: Latents) -> None:
     """Encode the images, split the KL term, classify; write the metrics and their terms."""
-    inputs = scoring.read_inputs(args)
-    train, labels = scoring.read_training_set(args.train), inputs.test.labels
+    inputs = scoring.read_inputs("latents", files)
+    train, labels = scoring.read_training_set(files.train), inputs.test.labels
     mu, log_var = inputs.encode(inputs.x)
     train_mu, _ = inputs.encode(model_inputs(train, inputs.metadata["binarisation"]))
-    predictions = predicted_classes(train_mu, train.labels, mu, args.neighbours)
+    predictions = predicted_classes(train_mu, train.labels, mu, settings.neighbours)
     with scoring.progress(inputs.name, len(mu)) as bar:
-        terms = information(mu, log_var, args.samples, args.seed, bar.update)
+        terms = information(mu, log_var, settings.samples, settings.seed, bar.update)
     variances = unit_variances(mu)
-    (active,) = active_units(variances, np.array([args.threshold])).tolist()
-    settings = {name: vars(args)[name] for name in ("threshold", "samples", "neighbours")}
-    metrics = {"active_units": active, **settings, **latent_metrics(terms, predictions, labels)}
+    (active,) = active_units(variances, np.array([settings.threshold])).tolist()
+    chosen = settings.model_dump(exclude={"seed"})
+    metrics = {"active_units": active, **chosen, **latent_metrics(terms, predictions, labels)}
     arrays: Arrays = {
         **terms,
         **{f"{name}_prediction": found for name, found in predictions.items()},
@@ -161,4 +163,4 @@ def main(args: Namespace) -> None:
         f"{metrics['marginal_kl']:.2f} nats, accuracy {metrics['knn_accuracy']:.1%} (neighbours), "
         f"{metrics['linear_accuracy']:.1%} (linear)"
     )
-    inputs.write(args, arrays, metrics, summary)
+    inputs.write(files, arrays, metrics, summary)

@@ -1,11 +1,10 @@
-"""What the stages on request share: command line, inputs, and how they write their results."""
+"""What the stages on request share: their files, and how they write their results."""
 
 import math
-from argparse import Namespace
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -18,37 +17,31 @@ from aevb.intervals import mean_with_error
 from aevb.likelihoods import is_likelihood
 from aevb.model import VAE, read_model
 from aevb.plumbing import cli
-from aevb.plumbing.devices import repeatable
-from aevb.plumbing.params import Params
+from aevb.plumbing.machine import repeatable
+from aevb.plumbing.params import Section, TestSet, TrainedModel
 
 Callback = Callable[[int], Any]
 """Called with the number of items that were finished."""
 
-FILES = {
-    "train": "training images (.safetensors)",
-    "test": "test images (.safetensors)",
-    "model": "the trained model (.safetensors)",
-    "metrics": "means over images to write (.json)",
-    "arrays": "arrays that the means are computed from, to write (.safetensors)",
-}
+
+class ModelAndTestSet(Section):
+    """The inputs of a stage that looks at a model."""
+
+    model: TrainedModel
+    test: TestSet
 
 
-def parser(
-    description: str | None, section: str, files: str = "test model metrics arrays", **more: str
-) -> cli.Parser:
-    """The command line of a stage: a section of params.yaml, some of FILES, and more files."""
-    result = cli.parser(description, type(getattr(Params(), section)))
-    result.set_defaults(section=section)
-    for name, text in ({name: FILES[name] for name in files.split()} | more).items():
-        result.add_argument(f"--{name}", type=Path, required=True, help=text)
-    return result
+class Files(ModelAndTestSet):
+    """The files of a stage that scores a model."""
+
+    metrics: Annotated[Path, "means over images to write (.json)"]
+    arrays: Annotated[Path, "arrays that the means are computed from, to write (.safetensors)"]
 
 
-def prepare(args: Namespace) -> Any:
-    """Make the computation repeatable and return the checked parameters (InputError)."""
+def prepare() -> None:
+    """Make the computation repeatable."""
     repeatable()
     threadpool_limits(1)
-    return cli.settings(type(getattr(Params(), args.section)), args)
 
 
 def require(condition: bool, message: str) -> None:
@@ -76,18 +69,23 @@ class Inputs:
     """A trained model and the test images that it is scored on.
 
     Attributes:
-        name: the stage and the run, for messages.
+        stage: the name of the stage.
         run: the run, for titles: `k = 3, seed 0`.
         metadata: that of the model.
         x: the test images, binarised as in training, float32 [N, 784].
     """
 
-    name: str
+    stage: str
     run: str
     model: VAE
     metadata: dict[str, Any]
     test: ImageSet
     x: NDArray[np.float32]
+
+    @property
+    def name(self) -> str:
+        """The stage and the run, for messages."""
+        return f"{self.stage} {self.run}"
 
     def first(self, images: int, reserved: int = 0) -> NDArray[np.float32]:
         """The first test images, [images, 784]; InputError if they include the reserved last."""
@@ -108,25 +106,25 @@ class Inputs:
         return {"is_log_likelihood": int(suits)}
 
     def write(
-        self, args: Namespace, arrays: Arrays, metrics: Mapping[str, float], summary: str
+        self, files: Files, arrays: Arrays, metrics: Mapping[str, float], summary: str
     ) -> None:
-        """Write `--arrays` and `--metrics`; InputError if a metric is not finite."""
+        """Write the arrays and the metrics; InputError if a metric is not finite."""
         for name, value in metrics.items():
             require(math.isfinite(value), f"{self.name}: {name} is {value}; train the model again")
-        write_tensors(args.arrays, args.section, arrays, self.metadata)
-        write_json(args.metrics, metrics)
+        write_tensors(files.arrays, self.stage, arrays, self.metadata)
+        write_json(files.metrics, metrics)
         mark = "" if metrics.get("is_log_likelihood", 1) else " († not a log-likelihood)"
-        finish(f"{self.name}: {summary}{mark}", args.metrics)
+        finish(f"{self.name}: {summary}{mark}", files.metrics)
 
 
-def read_inputs(args: Namespace) -> Inputs:
+def read_inputs(stage: str, files: ModelAndTestSet) -> Inputs:
     """Prepare, and read the model and the test images; InputError as these functions raise it."""
-    prepare(args)
-    model, metadata = read_model(args.model)
-    test = read_set(args.test)
+    prepare()
+    model, metadata = read_model(files.model)
+    test = read_set(files.test)
     run = f"k = {model.latent_dim}, seed {metadata['seed']}"
     x = model_inputs(test, metadata["binarisation"])
-    return Inputs(f"{args.section} {run}", run, model, metadata, test, x)
+    return Inputs(stage, run, model, metadata, test, x)
 
 
 def read_training_set(path: Path) -> ImageSet:

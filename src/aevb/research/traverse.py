@@ -3,9 +3,9 @@
 All images are decoder means E[x|z]; the code of a test image is mu, the mean of q(z|x).
 """
 
-from argparse import Namespace
 from collections.abc import Sequence
-from functools import partial
+from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from aevb.data import model_inputs
 from aevb.evaluation import Floats, mean_kl_per_dimension
 from aevb.files import write_tensors
+from aevb.plumbing.params import Traverse
 from aevb.report.figures import grid_figure, rows_figure, save_figure
 from aevb.research import scoring
 from aevb.rng import generator
@@ -134,46 +135,45 @@ def interpolations_figure(originals: Floats, images: Floats, labels: Labels, run
     return rows_figure(rows, pictures.shape[1], title)
 
 
-arguments = partial(
-    scoring.parser,
-    __doc__,
-    "traverse",
-    "test model",
-    manifold="grid over two dimensions to write (.png)",
-    traversals="figure of single dimensions, one per row, to write (.png)",
-    interpolations="figure of rows between two images to write (.png)",
-    arrays="latents and all images to write (.safetensors)",
-)
+class Files(scoring.ModelAndTestSet):
+    """With the figures and what they show."""
+
+    manifold: Annotated[Path, "grid over two dimensions to write (.png)"]
+    traversals: Annotated[Path, "figure of single dimensions, one per row, to write (.png)"]
+    interpolations: Annotated[Path, "figure of rows between two images to write (.png)"]
+    arrays: Annotated[Path, "latents and all images to write (.safetensors)"]
 
 
-def main(args: Namespace) -> None:
+def main(files: Files, settings: Traverse) -> None:
     """Choose the latents, decode them, write the figures and what they show."""
-    inputs = scoring.read_inputs(args)
+    inputs = scoring.read_inputs("traverse", files)
     model, labels = inputs.model, inputs.test.labels
-    random = generator("traverse", args.seed)
+    random = generator("traverse", settings.seed)
     image = int(random.integers(len(labels)))
-    pairs = pairs_of_classes(labels, args.pairs, random)
+    pairs = pairs_of_classes(labels, settings.pairs, random)
     mu, log_var = inputs.encode(inputs.x)
     kl = mean_kl_per_dimension(mu, log_var)
 
-    plane, dimensions = main_dimensions(kl, 2), main_dimensions(kl, args.dimensions)
-    values = np.linspace(-args.extent, args.extent, args.steps, dtype=np.float32)
+    plane, dimensions = main_dimensions(kl, 2), main_dimensions(kl, settings.dimensions)
+    values = np.linspace(-settings.extent, settings.extent, settings.steps, dtype=np.float32)
     code, others = mu[image], f"mu of test image {image}, a {labels[image]}"
-    if args.around == "origin":
+    if settings.around == "origin":
         code, others = np.zeros_like(code), "0"
     z = {
-        "manifold": manifold(model.latent_dim, plane, args.grid),
+        "manifold": manifold(model.latent_dim, plane, settings.grid),
         "traversals": traversals(code, dimensions, values),
-        "interpolations": interpolations(mu[pairs[:, 0]], mu[pairs[:, 1]], args.steps),
+        "interpolations": interpolations(mu[pairs[:, 0]], mu[pairs[:, 1]], settings.steps),
     }
     means = {name: model.mean(torch.from_numpy(places)).numpy() for name, places in z.items()}
     originals = model_inputs(inputs.test, "none")[pairs]
 
     grid, rows, lines = means.values()
     figures = {
-        args.manifold: manifold_figure(grid, args.grid, names(plane, kl), inputs.run),
-        args.traversals: traversals_figure(rows, values, names(dimensions, kl), others, inputs.run),
-        args.interpolations: interpolations_figure(originals, lines, labels[pairs], inputs.run),
+        files.manifold: manifold_figure(grid, settings.grid, names(plane, kl), inputs.run),
+        files.traversals: traversals_figure(
+            rows, values, names(dimensions, kl), others, inputs.run
+        ),
+        files.interpolations: interpolations_figure(originals, lines, labels[pairs], inputs.run),
     }
     for path, figure in figures.items():
         save_figure(path, figure)
@@ -187,5 +187,5 @@ def main(args: Namespace) -> None:
         "interpolations_originals": originals,
         "kl_per_dimension": kl,
     }
-    write_tensors(args.arrays, "traversals", arrays, inputs.metadata)
-    scoring.finish(f"{inputs.name}: {len(dimensions)} dimensions", args.arrays)
+    write_tensors(files.arrays, "traversals", arrays, inputs.metadata)
+    scoring.finish(f"{inputs.name}: {len(dimensions)} dimensions", files.arrays)
