@@ -39,7 +39,7 @@ def main(
 ) -> None:
     """Train, write the model and its history, remove the checkpoint."""
     machine.repeatable(settings.threads)
-    device = machine.resolve_device(settings.device)
+    device = machine.resolve_device(settings.device, settings.precision)
     precision = machine.resolve_precision(settings.precision, device)
     images, held_out = read_set(train), read_set(validation)
     if not len(images):

@@ -15,6 +15,7 @@ from aevb.bounds import (
     kl_per_dimension,
     log_importance_weights,
 )
+from aevb.exact import exact
 from aevb.intervals import mean_with_error
 from aevb.rng import Random
 
@@ -46,6 +47,26 @@ def draws(
         yield terms.log_px_given_z.double(), log_importance_weights(terms, eps).double()
 
 
+def block_terms(
+    model: LatentVariableModel, images: Tensor, samples: int, random: Random
+) -> dict[str, Tensor]:
+    """What `evaluate` returns, in float64, for one block of images [B, D]."""
+    mu, log_var = model.encode(images)
+    log_px_given_z, log_weights = zip(
+        *draws(model, images, mu, log_var, samples, random), strict=True
+    )
+    reconstruction = torch.cat(log_px_given_z).mean(0)
+    kl = kl_per_dimension(mu.double(), log_var.double()).sum(-1)
+    return {
+        "elbo": reconstruction - kl,
+        "log_px_given_z": reconstruction,
+        "kl": kl,
+        "iwae_bound": iwae_bound(torch.cat(log_weights)),
+        "mu": mu,
+        "log_var": log_var,
+    }
+
+
 @torch.inference_mode()
 def evaluate(
     model: LatentVariableModel,
@@ -65,23 +86,8 @@ def evaluate(
     """
     blocks: list[dict[str, Tensor]] = []
     for block, images in enumerate(torch.from_numpy(x).split(BLOCK)):
-        mu, log_var = model.encode(images)
-        random = Random("evaluate", seed, block)
-        log_px_given_z, log_weights = zip(
-            *draws(model, images, mu, log_var, samples, random), strict=True
-        )
-        reconstruction = torch.cat(log_px_given_z).mean(0)
-        kl = kl_per_dimension(mu.double(), log_var.double()).sum(-1)
-        blocks.append(
-            {
-                "elbo": reconstruction - kl,
-                "log_px_given_z": reconstruction,
-                "kl": kl,
-                "iwae_bound": iwae_bound(torch.cat(log_weights)),
-                "mu": mu,
-                "log_var": log_var,
-            }
-        )
+        with exact():
+            blocks.append(block_terms(model, images, samples, Random("evaluate", seed, block)))
         callback(len(images))
     return {
         name: torch.cat([block[name] for block in blocks]).float().numpy() for name in blocks[0]
@@ -107,4 +113,5 @@ def bound_metrics(terms: dict[str, Floats], samples: int) -> dict[str, float]:
 def mean_kl_per_dimension(mu: Floats, log_var: Floats) -> Floats:
     """The KL term of each latent dimension, mean over images, [k]; the sum is the KL term."""
     tensors = torch.from_numpy(mu).double(), torch.from_numpy(log_var).double()
-    return kl_per_dimension(*tensors).mean(0).float().numpy()
+    with exact():
+        return kl_per_dimension(*tensors).mean(0).float().numpy()

@@ -8,6 +8,7 @@ never stopped. They are drawn on the CPU and are the same for all devices.
 import logging
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,9 @@ from torch import Tensor
 
 from aevb.bounds import bound_terms, elbo
 from aevb.data import ImageSet, fixed_draw, model_inputs
+from aevb.exact import exact
 from aevb.files import Arrays, InputError
+from aevb.intervals import mean
 from aevb.model import VAE
 from aevb.optimiser import Optimiser
 from aevb.plumbing.checkpoints import Checkpoint
@@ -43,6 +46,13 @@ def learning_rate(progress: float, settings: Train) -> float:
     """The rate after a fraction of the training, in [0, 1): constant, then linearly down to 0."""
     left = 1 - progress
     return settings.learning_rate * (left / settings.decay if left < settings.decay else 1)
+
+
+def arithmetic(precision: str, device: str) -> AbstractContextManager[Any]:
+    """The context in which PyTorch computes with a precision."""
+    if precision == "exact":
+        return exact()
+    return torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 @dataclass
@@ -77,7 +87,7 @@ class Training:
         model.initialise(Random("initialise", seed), train.images.mean(0).flatten() / 255)
         self.model = model.to(device)
         self.optimiser = Optimiser(settings.optimiser, list(model.parameters()))
-        self.autocast = torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16")
+        self.arithmetic = arithmetic(precision, device)
 
         pixels = train.images
         if settings.binarisation == "static":
@@ -114,14 +124,14 @@ class Training:
             order = Random("order", self.seed, state.epoch).permutation(len(self.pixels))
             for step in range(state.step, self.steps):
                 x, eps = self.batch(order[step * settings.batch_size :][: settings.batch_size])
-                with self.autocast:
+                with self.arithmetic:
                     terms = bound_terms(self.model, x, eps)
-                loss = -elbo(terms).mean()
-                loss.backward()
+                    loss = -elbo(terms).mean()
+                    loss.backward()
+                    self.sums[step] = torch.stack(
+                        (terms.log_px_given_z.detach().mean(0).sum(), terms.kl.detach().sum())
+                    )
                 self.optimiser.step(self.learning_rate(step))
-                self.sums[step] = torch.stack(
-                    (terms.log_px_given_z.detach().mean(0).sum(), terms.kl.detach().sum())
-                )
                 state.step = step + 1
                 if checkpoint is not None and checkpoint.due():
                     self.check_finite()
@@ -156,14 +166,13 @@ class Training:
         x, eps = self.validation
         if not len(x):
             return math.nan, math.nan
-        sums = torch.zeros(2, dtype=torch.float64)
+        log_px_given_z, kl = [], []
         for images, noise in zip(x.split(200), eps.split(200, dim=1), strict=True):
-            with self.autocast:
+            with self.arithmetic:
                 terms = bound_terms(self.model, images, noise)
-            sums[0] += terms.log_px_given_z.double().sum().cpu()
-            sums[1] += terms.kl.double().sum().cpu()
-        log_px_given_z, kl = (sums / len(x)).tolist()
-        return log_px_given_z, kl
+            log_px_given_z += terms.log_px_given_z.flatten().tolist()
+            kl += terms.kl.tolist()
+        return mean(log_px_given_z), mean(kl)
 
     def end_epoch(self) -> None:
         """Validate, keep the weights if they are the best so far, add a line to the history.
@@ -173,7 +182,7 @@ class Training:
         """
         state = self.state
         rate = self.learning_rate(self.steps - 1)
-        log_px_given_z, kl = (self.sums.double().sum(0) / len(self.pixels)).tolist()
+        log_px_given_z, kl = (math.fsum(sums) / len(self.pixels) for sums in self.sums.T.tolist())
         train = [log_px_given_z - kl, log_px_given_z, kl]
         log_px_given_z, kl = self.validate()
         validation = [log_px_given_z - kl, log_px_given_z, kl]

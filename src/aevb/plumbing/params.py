@@ -40,7 +40,7 @@ else:
     Likelihood = Literal[likelihood_names()]
 Binarisation = Literal["dynamic", "static", "none"]
 Optimiser = Literal["adam", "adagrad"]
-Precision = Literal["float32", "bfloat16", "auto"]
+Precision = Literal["exact", "float32", "bfloat16", "auto"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Around = Literal["image", "origin"]
 
@@ -130,12 +130,12 @@ class Train(Section):
         10, description="epochs without a better validation ELBO before training stops"
     )
     precision: Precision = Field(
-        "auto",
-        description="matrix products; auto: bfloat16 if native",
+        "exact",
+        description="exact: the same bytes on any machine; auto: bfloat16 if native",
     )
-    device: Device = Field("auto", description="auto: cuda if available, else cpu")
+    device: Device = Field("auto", description="auto: cuda if available and precision not exact")
     threads: int = Field(
-        1, ge=1, le=1024, description="CPU threads; their number changes the rounding of sums"
+        1, ge=1, le=1024, description="CPU threads; their number changes results unless precision is exact"
     )
 
 
