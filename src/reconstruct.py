@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from aevb.data import model_inputs, read_set
+from aevb.exact import exact
 from aevb.files import Arrays, InputError, write_tensors
 from aevb.model import read_model
 from aevb.plumbing import cli
@@ -38,12 +39,14 @@ def main(
     order = Random("reconstruct", settings.seed).permutation(len(images))
     chosen = np.sort(order[: settings.images])
     inputs = model_inputs(images, metadata["binarisation"])[chosen]
-    mu, _ = vae.encode(torch.from_numpy(inputs))
+    with exact():
+        mu, _ = vae.encode(torch.from_numpy(inputs))
+        decoded = vae.mean(mu).numpy()
     arrays: Arrays = {
         "index": chosen,
         "originals": model_inputs(images, "none")[chosen],
         "inputs": inputs,
-        "reconstructions": vae.mean(mu).numpy(),
+        "reconstructions": decoded,
     }
     write_tensors(reconstructions, "reconstructions", arrays, metadata)
     rows = [("test image", arrays["originals"]), ("decoded", arrays["reconstructions"])]

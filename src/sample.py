@@ -5,6 +5,7 @@ from typing import Annotated
 
 import torch
 
+from aevb.exact import exact
 from aevb.files import write_tensors
 from aevb.model import read_model
 from aevb.plumbing import cli
@@ -28,12 +29,13 @@ def main(
     shape = (settings.rows * settings.columns, vae.latent_dim)
     random = Random("sample", settings.seed)
     z = torch.from_numpy(random.normal(shape))
-    params = vae.decoder(z)
-    arrays = {
-        "z": z.numpy(),
-        "means": vae.likelihood.mean(params).numpy(),
-        "draws": vae.likelihood.sample(params, random).numpy(),
-    }
+    with exact():
+        params = vae.decoder(z)
+        arrays = {
+            "z": z.numpy(),
+            "means": vae.likelihood.mean(params).numpy(),
+            "draws": vae.likelihood.sample(params, random).numpy(),
+        }
     write_tensors(samples, "samples", arrays, metadata)
     run = f"k = {vae.latent_dim}, seed {metadata['seed']}"
     for name, path, what in (

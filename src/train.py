@@ -45,9 +45,11 @@ def main(
     if not len(images):
         raise InputError(f"{train}: has no training images; run the split stage again")
 
+    # The number of threads does not matter in exact arithmetic.
+    ignored = {"threads"} if precision == "exact" else None
     metadata = {
         **architecture.model_dump(),
-        **settings.model_dump(),
+        **settings.model_dump(exclude=ignored),
         "latent_dim": latent_dim,
         "seed": seed,
         "device": device,

@@ -86,7 +86,8 @@ class Training:
         self.settings, self.seed, self.device = settings, seed, device
         model.initialise(Random("initialise", seed), train.images.mean(0).flatten() / 255)
         self.model = model.to(device)
-        self.optimiser = Optimiser(settings.optimiser, list(model.parameters()))
+        exact_steps = precision == "exact"
+        self.optimiser = Optimiser(settings.optimiser, list(model.parameters()), exact_steps)
         self.arithmetic = arithmetic(precision, device)
 
         pixels = train.images

@@ -19,8 +19,8 @@ from aevb.files import InputError
 def repeatable(threads: int = 1) -> None:
     """Make results repeatable: fix the order of sums and refuse operations without one.
 
-    Unless arithmetic is exact, the order of sums depends on the number of threads, so it is set here and not left to the
-    machine, the workflow engine or OMP_NUM_THREADS.
+    The order of sums depends on the number of threads, so it is set here and not left to the
+    machine, the workflow engine or OMP_NUM_THREADS. (Exact arithmetic does not depend on it.)
     """
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     torch.set_num_threads(threads)

@@ -135,7 +135,10 @@ class Train(Section):
     )
     device: Device = Field("auto", description="auto: cuda if available and precision not exact")
     threads: int = Field(
-        1, ge=1, le=1024, description="CPU threads; their number changes results unless precision is exact"
+        1,
+        ge=1,
+        le=1024,
+        description="CPU threads; results depend on them unless precision is exact",
     )
 
 
