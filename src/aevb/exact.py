@@ -41,10 +41,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from aevb import elementary
+
+Floats = NDArray[Any]
 
 TERMS = 2048
 """The longest sum of products that is computed at once."""
@@ -77,36 +80,37 @@ def with_numpy(function: Callable[[Any], Any]) -> Callable[[Tensor], Tensor]:
 exp, log = with_numpy(elementary.exp), with_numpy(elementary.log)
 
 
-def on_grid(x: Tensor, top: Tensor, bits: int) -> Tensor:
+def on_grid(x: Tensor, top: Floats, bits: int) -> Tensor:
     """x in float64, rounded to so many bits of `top`, the largest magnitude of its row or column.
 
     The sum of a number and of 1.5 · 2⁵² units has no bits below one unit.
     """
-    exponent = torch.frexp(top).exponent.numpy()
-    anchor = torch.from_numpy(np.ldexp(1.5, exponent + (52 - bits)))
+    anchor = torch.from_numpy(np.ldexp(1.5, np.frexp(top)[1] + (52 - bits)))
     return (x + anchor).sub_(anchor)
 
 
-def binary(x: Tensor, top: Tensor) -> Tensor:
-    """Which rows hold zeros and ones, [rows, 1], but not zeros only."""
-    rows = top == 1
-    return rows & (x * x == x).all(1, keepdim=True) if rows.any() else rows
+def binary(x: Tensor, top: Floats) -> NDArray[np.bool_]:
+    """Which rows hold zeros and ones only, [rows, 1]."""
+    rows: NDArray[np.bool_] = top == 1
+    if rows.any():
+        rows &= (x * x == x).all(1, keepdim=True).numpy()
+    rows |= top == 0
+    return rows
 
 
-def partial_product(a: Tensor, top_a: Tensor, b: Tensor, top_b: Tensor) -> Tensor:
-    """The matrix product for at most `TERMS` terms, in float64."""
+def partial_product(a: Tensor, top_a: Floats, b: Tensor, top_b: Floats) -> Tensor:
+    """The matrix product for at most `TERMS` terms."""
     log_terms = (a.shape[1] - 1).bit_length()
     in_double, in_single = (53 - log_terms) // 2, 24 - log_terms
-    if (binary(b.t(), top_b.t()) | (top_b.t() == 0)).all():
-        return (on_grid(a, top_a, in_single).float() @ b).double()
+    if binary(b.t(), top_b.T).all():
+        return on_grid(a, top_a, in_single).float() @ b
     rows = binary(a, top_a)
-    result = torch.zeros((), dtype=torch.float64)
-    if rows.any():
-        result = (a @ on_grid(b, top_b, in_single).float()).double()
-    if not (rows | (top_a == 0)).all():
-        result = torch.where(
-            rows, result, on_grid(a, top_a, in_double) @ on_grid(b, top_b, in_double)
-        )
+    if rows.all():
+        return a @ on_grid(b, top_b, in_single).float()
+    result = on_grid(a, top_a, in_double) @ on_grid(b, top_b, in_double)
+    if (rows & (top_a > 0)).any():
+        short = a @ on_grid(b, top_b, in_single).float()
+        result = torch.where(torch.from_numpy(rows), short, result)
     return result
 
 
@@ -114,14 +118,20 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     """The matrix product of float32, as described above."""
     if a.dtype != torch.float32 or b.dtype != torch.float32:
         raise NotImplementedError("matrix products are exact in float32 only")
-    result = torch.zeros(a.shape[0], b.shape[1], dtype=torch.float64)
-    if result.numel() and a.shape[1]:
-        top_a, top_b = a.abs().amax(1, keepdim=True), b.abs().amax(0, keepdim=True)
-        for left, right in zip(a.split(TERMS, 1), b.split(TERMS, 0), strict=True):
-            result += partial_product(left, top_a, right, top_b)  # 0 + −0 is 0
-        if not (top_a.isfinite().all() and top_b.isfinite().all()):
-            result += top_a * 0 + top_b * 0  # NaN, even if BLAS skips products with 0
-    return result.float()
+    if not a.numel() or not b.numel():
+        return torch.zeros(a.shape[0], b.shape[1])
+    top_a, top_b = a.abs().amax(1, keepdim=True).numpy(), b.abs().amax(0, keepdim=True).numpy()
+    first, *others = (
+        partial_product(left, top_a, right, top_b)
+        for left, right in zip(a.split(TERMS, 1), b.split(TERMS, 0), strict=True)
+    )
+    for other in others:
+        first = first.double() + other
+    result = first.float() + 0  # no −0
+    if not (np.isfinite(top_a).all() and np.isfinite(top_b).all()):
+        # NaN, even if BLAS skips products with 0.
+        result += torch.from_numpy(top_a) * 0 + torch.from_numpy(top_b) * 0
+    return result
 
 
 def total(
