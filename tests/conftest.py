@@ -139,10 +139,24 @@ def by_dvc(origin, tmp_path_factory) -> Path:
     return tree
 
 
+@pytest.fixture(scope="session")
+def untrained() -> Callable:
+    """Makes a small VAE with its initial weights."""
+    from aevb.model import VAE  # here, since few tests need it
+    from aevb.rng import Random
+
+    def make(latent_dim: int = 2, hidden: int = 20, likelihood: str = "bernoulli") -> VAE:
+        model = VAE(latent_dim, hidden, likelihood)
+        model.initialise(Random("test"), np.full(784, 0.3))
+        return model.eval().requires_grad_(False)
+
+    return make
+
+
 @pytest.fixture
 def run_research() -> Iterator[Callable[..., None]]:
     """Runs a stage of src/research.py in this process, given its name and the words after it."""
-    import torch  # here, since few tests need it
+    import torch
 
     def run(stage: str, *words: object) -> None:
         call_main(import_module(f"aevb.research.{stage}").main, *words)

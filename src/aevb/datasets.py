@@ -1,4 +1,7 @@
-"""The data sets that can be chosen. A new one is an entry in DATASETS and nothing else."""
+"""The data sets that can be chosen.
+
+To add one, add an entry to DATASETS and its name to `DatasetName` in plumbing/params.py.
+"""
 
 from dataclasses import dataclass
 

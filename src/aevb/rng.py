@@ -9,15 +9,11 @@ them. So those are made here, from operations whose every bit IEEE 754 prescribe
 
 import hashlib
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aevb.elementary import cos_sin_turns, log
-
-if TYPE_CHECKING:
-    import torch
 
 Shape = tuple[int, ...]
 
@@ -64,15 +60,3 @@ class Random:
             draws[again] = self.integers(len(again), 8)
             again = again[draws[again] == 255]
         return (draws.reshape(pixels.shape) < pixels).view(np.uint8)
-
-
-def generator(purpose: str, *numbers: int) -> np.random.Generator:
-    """NumPy's generator for one purpose."""
-    return np.random.Generator(Random(purpose, *numbers).bits)
-
-
-def torch_generator(device: str, purpose: str, *numbers: int) -> "torch.Generator":
-    """PyTorch's generator for one purpose; its numbers differ between kinds of device."""
-    import torch
-
-    return torch.Generator(device).manual_seed(int(Random(purpose, *numbers).integers(1, 32)[0]))

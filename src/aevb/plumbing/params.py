@@ -4,40 +4,22 @@ The flags of each stage, the check of params.yaml before any work starts, the co
 params.yaml, its JSON schema and docs/parameters.md all come from this definition.
 """
 
-import ast
 import difflib
 import reprlib
 import shlex
-from collections import Counter
-from decimal import Decimal
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from aevb.datasets import DATASETS
+DatasetName = Literal["mnist", "fashion_mnist", "kmnist"]
+"""The keys of DATASETS in aevb/datasets.py."""
 
+Likelihood = Literal["bernoulli", "continuous_bernoulli", "gaussian"]
+"""The keys of LIKELIHOODS in aevb/likelihoods.py, which would take a second to import."""
 
-def likelihood_names() -> tuple[str, ...]:
-    """The keys of the dictionary LIKELIHOODS in aevb/likelihoods.py.
-
-    The file is parsed, not imported, because it imports torch: that takes over a second, in each
-    process that Snakemake starts.
-    """
-    path = Path(__file__).parents[1] / "likelihoods.py"
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        match node:
-            case ast.Assign([ast.Name("LIKELIHOODS")], ast.Dict(keys)):
-                return tuple(ast.literal_eval(key) for key in keys if key)
-    raise LookupError(f"{path} defines no dictionary LIKELIHOODS")
-
-
-if TYPE_CHECKING:
-    DatasetName = str
-    Likelihood = str
-else:
-    DatasetName = Literal[tuple(DATASETS)]
-    Likelihood = Literal[likelihood_names()]
 Binarisation = Literal["dynamic", "static", "none"]
 Optimiser = Literal["adam", "adagrad"]
 Precision = Literal["exact", "float32", "bfloat16", "auto"]
@@ -55,6 +37,9 @@ Place = Annotated[str, Field(pattern=PLACE)]
 Sha256 = Annotated[str, Field(pattern=SHA256)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Positive = Annotated[int, Field(ge=1, le=10**6)]
+Several = Annotated[int, Field(ge=2, le=10**6)]
+Few = Annotated[int, Field(ge=1, le=100)]
+Neighbours = Annotated[int, Field(ge=1, le=1000)]
 
 TrainSet = Annotated[Path, "training images (.safetensors)"]
 TestSet = Annotated[Path, "test images (.safetensors)"]
@@ -112,8 +97,7 @@ class Train(Section):
     """Maximisation of the ELBO by stochastic gradient ascent."""
 
     binarisation: Binarisation = Field(
-        "dynamic",
-        description="pixels drawn in each epoch, drawn once, or gray",
+        "dynamic", description="pixels drawn in each epoch, drawn once, or gray"
     )
     optimiser: Optimiser = Field("adam", description="the paper uses Adagrad")
     learning_rate: float = Field(0.005, gt=0, le=1, description="initial learning rate")
@@ -130,8 +114,7 @@ class Train(Section):
         10, description="epochs without a better validation ELBO before training stops"
     )
     precision: Precision = Field(
-        "exact",
-        description="exact: the same bytes on any machine; auto: bfloat16 if native",
+        "exact", description="exact: the same bytes on any machine; auto: bfloat16 if native"
     )
     device: Device = Field("auto", description="auto: cuda if available and precision not exact")
     threads: int = Field(
@@ -152,8 +135,8 @@ class Evaluate(Section):
 class Sample(Section):
     """Images drawn from the model with z from the prior."""
 
-    rows: int = Field(10, ge=1, le=100, description="rows of the grid of images")
-    columns: int = Field(10, ge=1, le=100, description="columns of the grid of images")
+    rows: Few = Field(10, description="rows of the grid of images")
+    columns: Few = Field(10, description="columns of the grid of images")
     seed: Seed = Field(0, description="seed of the samples of z and of the images")
 
 
@@ -167,7 +150,7 @@ class Reconstruct(Section):
 class Iwae(Section):
     """On request: the IWAE bound for K = 1, 10, 100 … samples."""
 
-    images: int = Field(1000, ge=2, le=10**6, description="number of test images, the first ones")
+    images: Several = Field(1000, description="number of test images, the first ones")
     samples: Positive = Field(5000, description="samples of z per image, the largest K")
     seed: Seed = Field(0, description="seed of the samples of z")
 
@@ -175,12 +158,10 @@ class Iwae(Section):
 class Ais(Section):
     """On request: log p(x) by annealed importance sampling, which does not use the encoder."""
 
-    images: int = Field(
-        100, ge=2, le=10**6, description="number of test images and of simulated images"
-    )
+    images: Several = Field(100, description="number of test images and of simulated images")
     chains: Positive = Field(2, description="Markov chains per image")
-    temperatures: int = Field(
-        1500, ge=2, le=10**6, description="intermediate distributions from p(z) to p(z|x)"
+    temperatures: Several = Field(
+        1500, description="intermediate distributions from p(z) to p(z|x)"
     )
     leapfrog: Positive = Field(2, description="leapfrog steps of HMC per temperature")
     iwae_k: Positive = Field(1000, description="samples of z per image for the IWAE bound")
@@ -190,8 +171,8 @@ class Ais(Section):
 class GradientVariance(Section):
     """On request: variance of the reparametrised and of the score-function gradient."""
 
-    images: int = Field(100, ge=2, le=10**6, description="number of test images, the first ones")
-    samples: int = Field(2000, ge=2, le=10**6, description="samples of z per image")
+    images: Several = Field(100, description="number of test images, the first ones")
+    samples: Several = Field(2000, description="samples of z per image")
     seed: Seed = Field(0, description="seed of the samples of z")
 
 
@@ -202,21 +183,19 @@ class Latents(Section):
         0.01, gt=0, le=1000, description="least variance of the mean of an active unit"
     )
     samples: Positive = Field(5, description="samples of z per image for the mutual information")
-    neighbours: int = Field(5, ge=1, le=1000, description="k of the k-nearest-neighbour classifier")
+    neighbours: Neighbours = Field(5, description="k of the k-nearest-neighbour classifier")
     seed: Seed = Field(0, description="seed of the samples of z")
 
 
 class Traverse(Section):
     """On request: images of the latent space."""
 
-    grid: int = Field(20, ge=1, le=100, description="images per side of the manifold")
-    dimensions: int = Field(
-        10, ge=1, le=100, description="number of dimensions, those with the largest KL"
-    )
+    grid: Few = Field(20, description="images per side of the manifold")
+    dimensions: Few = Field(10, description="number of dimensions, those with the largest KL")
     steps: int = Field(13, ge=2, le=100, description="images per traversal or interpolation")
     extent: float = Field(3.0, gt=0, le=100, description="traversals cover [-extent, extent]")
     around: Around = Field("image", description="the other dimensions: those of a test image, or 0")
-    pairs: int = Field(8, ge=1, le=100, description="pairs of test images to interpolate between")
+    pairs: Few = Field(8, description="pairs of test images to interpolate between")
     seed: Seed = Field(0, description="seed of the choice of images")
 
 
@@ -235,7 +214,7 @@ class SampleQuality(Section):
     """On request: precision, recall and Fréchet distance of samples."""
 
     images: int = Field(10000, ge=20, le=10**6, description="number of samples and of test images")
-    neighbours: int = Field(5, ge=1, le=1000, description="k of the k-nearest-neighbour balls")
+    neighbours: Neighbours = Field(5, description="k of the k-nearest-neighbour balls")
     seed: Seed = Field(0, description="seed of the samples and of the choice of images")
 
 
@@ -272,15 +251,13 @@ class Params(Section):
 
 def one_line(text: str) -> str:
     """Text without line ends or other characters that would move the cursor of a terminal."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
+    return "".join(letter if letter.isprintable() else " " for letter in " ".join(text.split()))
 
 
 def shown(value: Any) -> str:
     """A value as Python writes it, abbreviated if it is long or deeply nested."""
-    short = reprlib.Repr()
-    short.maxstring = short.maxother = 80
     try:
-        return short.repr(value)
+        return reprlib.repr(value)
     except ValueError:  # Python converts no integer of more than 4300 digits
         return "a very long number"
 
@@ -309,25 +286,12 @@ def problems(error: ValidationError) -> str:
         message = item["msg"][max(item["msg"].find("should"), 0) :]
         if item["type"] == "string_pattern_mismatch":
             message = f"should be a {IN_WORDS[item['ctx']['pattern']]}"
-        text = f"{shown(value)} (text)" if isinstance(value, str) else shown(value)
-        lines.append(f"{where} is {text} and {message}{advice(item['type'], value)}")
+        elif item["type"] in ("int_type", "float_type") and isinstance(value, str):
+            message += "; write numbers plainly, as 0.001"  # YAML 1.1 reads 1e-3 as text
+        elif item["type"] == "literal_error" and str(value) in RENAMED:
+            message += f"; {value} is now called {RENAMED[value]}"
+        lines.append(f"{where} is {shown(value)} and {message}")
     return one_line("; ".join(lines))
-
-
-def advice(kind: str, value: Any) -> str:
-    """What to write instead of a text, for mistakes that are often made."""
-    if not isinstance(value, str):
-        return ""
-    if kind == "literal_error" and value in RENAMED:
-        return f"; {value} is now called {RENAMED[value]}"
-    if kind in ("float_type", "int_type"):
-        try:
-            number = float(value)
-        except ValueError:
-            return ""
-        if 1e-9 < abs(number) < 1e9:
-            return f"; write it without quotes, as {Decimal(repr(number)).normalize():f}"
-    return ""
 
 
 def check(params: Any, where: str = "params.yaml") -> Params:
@@ -343,18 +307,31 @@ def check(params: Any, where: str = "params.yaml") -> Params:
     except ValidationError as error:
         raise ValueError(f"{where}: {problems(error)}") from None
     # A missing key would silently get its default, but params.yaml is to describe the whole run.
-    given = {f"{name}.{key}" for name, section in params.items() for key in section}
     for name, section in checked:
         for key, _ in section:
-            if f"{name}.{key}" not in given:
+            if key not in section.model_fields_set:
                 raise ValueError(f"{where}: {name}.{key} is missing")
     for name, values in checked.runs:
-        counts: Counter[int] = Counter(values)
-        if repeated := [value for value, count in counts.items() if count > 1]:
-            raise ValueError(f"{where}: runs.{name} holds {repeated[0]} more than once")
+        for value in values:
+            if values.count(value) > 1:
+                raise ValueError(f"{where}: runs.{name} holds {value} more than once")
     if len(checked.data.sha256) not in (0, 4):
         raise ValueError(f"{where}: data.sha256 should hold four checksums or none")
     return checked
+
+
+def read_yaml(
+    text: str | bytes, where: object, load: Callable[[str | bytes], Any] = yaml.safe_load
+) -> Any:
+    """What a YAML text holds.
+
+    Raises:
+        ValueError: in one line, if it cannot be read.
+    """
+    try:
+        return load(text)
+    except Exception as error:  # KeyError for `!!bool x`, RecursionError for deep nesting …
+        raise ValueError(f"{where}: cannot be read as YAML ({one_line(str(error))})") from None
 
 
 def check_text(text: str, where: str = "params.yaml") -> None:
@@ -363,21 +340,14 @@ def check_text(text: str, where: str = "params.yaml") -> None:
     Raises:
         ValueError: in one line, also where the two differ: 0100 is 64 in YAML 1.1.
     """
-    import yaml
     from ruamel.yaml import YAML
 
-    try:
-        ours, theirs = yaml.safe_load(text), YAML(typ="safe", pure=True).load(text)
-    except Exception as error:  # KeyError for `!!bool x`, RecursionError for deep nesting …
-        reason = " ".join(one_line(str(error)).split())
-        raise ValueError(f"{where}: cannot be read as YAML ({reason})") from None
+    ours = read_yaml(text, where)
+    theirs = read_yaml(text, where, YAML(typ="safe", pure=True).load)
     check(ours, where)
     for name, section in ours.items():
         for key, value in section.items():
-            try:
-                other = theirs[name][key]
-            except (KeyError, TypeError):
-                other = None
+            other = theirs[name][key]
             if (type(value), value) != (type(other), other):
                 raise ValueError(
                     f"{where}: {name}.{key} is {shown(value)} to Snakemake and "

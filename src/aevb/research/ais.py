@@ -12,22 +12,19 @@ Shapes: B images of D pixels, R chains for each, k latent dimensions; all in nat
 
 import math
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
 from aevb.bounds import iwae_bound
-from aevb.evaluation import Floats, evaluate
-from aevb.files import Arrays
+from aevb.evaluation import Callback, Floats, evaluate, silent
 from aevb.model import VAE
 from aevb.plumbing.params import Ais
 from aevb.research import scoring
-from aevb.research.scoring import Callback, silent
-from aevb.rng import Random, generator
+from aevb.rng import Random
 
 BLOCK = 50
 """Images that share a random stream; fixed, so that results do not depend on their number."""
@@ -75,14 +72,14 @@ def leapfrog(
     return state, momentum
 
 
-def normal(random: Generator, shape: tuple[int, ...]) -> Tensor:
+def normal(random: Random, shape: tuple[int, ...]) -> Tensor:
     """Standard normal numbers, [R, B, k]; those of an image do not depend on B ≤ BLOCK."""
     chains, images, k = shape
-    return torch.from_numpy(random.standard_normal((chains, BLOCK, k), np.float32))[:, :images]
+    return torch.from_numpy(random.normal((chains, BLOCK, k)))[:, :images]
 
 
 def transition(
-    model: VAE, x: Tensor, state: State, beta: float, step: float, count: int, random: Generator
+    model: VAE, x: Tensor, state: State, beta: float, step: float, count: int, random: Random
 ) -> tuple[State, Tensor]:
     """One transition of Hamiltonian Monte Carlo, which leaves p(z) p(x|z)^beta invariant.
 
@@ -94,8 +91,8 @@ def transition(
     log_ratio = moved.log_density(beta) - state.log_density(beta)
     log_ratio += (momentum.double().square() - turned.double().square()).sum(-1) / 2
     log_ratio = log_ratio.nan_to_num(nan=-math.inf)  # where the dynamics diverged
-    exponential = torch.from_numpy(random.standard_exponential((len(state.z), BLOCK)))
-    accepted = -exponential[:, : len(x)] < log_ratio
+    uniform = torch.from_numpy(1 - random.uniform((len(state.z), BLOCK)))[:, : len(x)]
+    accepted = uniform.double().log() <= log_ratio
     z, log_px, gradient = (
         torch.where(accepted.reshape(accepted.shape + (1,) * (a.ndim - 2)), a, b)
         for a, b in zip(moved, state, strict=True)
@@ -106,7 +103,7 @@ def transition(
 class Plan(NamedTuple):
     """Powers of p(x|z) from 0 to 1 and the step size at each, [T + 1], and leapfrog steps per move.
 
-    It is fixed before the chains run, so that their weights are unbiased.
+    Fixed before the chains run, so that their weights are unbiased.
     """
 
     betas: Doubles
@@ -126,7 +123,7 @@ def tuned(model: VAE, x: Floats, temperatures: int, count: int, seed: int) -> Pl
     Chains go from the prior to p(z|x) once, and the step grows or shrinks as moves are accepted.
     """
     betas, steps, step = schedule(temperatures), [], 0.5
-    images, random = torch.from_numpy(x), generator("ais tune", seed)
+    images, random = torch.from_numpy(x), Random("ais tune", seed)
     state = state_at(model, images, normal(random, (1, len(x), model.latent_dim)))
     for beta in betas.tolist():
         steps.append(step)
@@ -153,7 +150,7 @@ def log_weights(
     direction = "ais forward" if posterior is None else "ais backward"
     weights, shares = [], []
     for block, images in enumerate(torch.from_numpy(x).split(BLOCK)):
-        random = generator(direction, seed, block)
+        random = Random(direction, seed, block)
         z = normal(random, (chains, len(images), model.latent_dim))
         if posterior is not None:
             z = torch.from_numpy(posterior[block * BLOCK :][:BLOCK]).expand_as(z)
@@ -183,52 +180,54 @@ def upper_bound(log_weights: Doubles) -> Doubles:
 @torch.inference_mode()
 def simulate(model: VAE, count: int, seed: int) -> tuple[Floats, Floats]:
     """Images drawn from the model, [N, D], and the z of each, a draw of p(z|x), [N, k]."""
-    z = generator("ais z", seed).standard_normal((count, model.latent_dim), np.float32)
+    z = Random("ais z", seed).normal((count, model.latent_dim))
     params = model.decoder(torch.from_numpy(z))
     return model.likelihood.sample(params, Random("ais x", seed)).numpy(), z
 
 
-def ais_metrics(terms: dict[str, Doubles]) -> dict[str, float]:
-    """Means over images in nats per image, each with its standard error over images.
-
-    `log_px` is the estimate, on average a lower bound. `simulated_gap`, upper minus lower bound on
-    simulated images, limits how far below log p(x) the estimate is on average there.
-    """
-    differences = {
-        "log_px_minus_elbo": terms["log_px"] - terms["elbo"],
-        "log_px_minus_iwae": terms["log_px"] - terms["iwae_bound"],
-        "simulated_gap": terms["simulated_upper"] - terms["simulated_lower"],
-    }
-    return {"images": len(terms["log_px"]), **scoring.means(terms | differences)}
-
-
 def main(files: scoring.Files, settings: Ais) -> None:
-    """Tune the steps, run the chains and bound log p(x) from both sides."""
+    """Tune the steps, run the chains and bound log p(x) from both sides.
+
+    The metric `log_px` is the estimate, on average a lower bound. `simulated_gap`, upper minus
+    lower bound on simulated images, limits how far below log p(x) it is on average there.
+    """
     inputs = scoring.read_inputs("ais", files)
-    model, x = inputs.model, inputs.first(settings.images, reserved=TUNING)
-    plan = tuned(model, inputs.x[-TUNING:], settings.temperatures, settings.leapfrog, settings.seed)
-    simulated, z = simulate(model, settings.images, settings.seed)
-    with scoring.progress(inputs.name, 3 * len(x) * settings.temperatures, "step") as bar:
-        fixed = (plan, settings.chains, settings.seed)
+    model, x, seed = inputs.model, inputs.first(settings.images, reserved=TUNING), settings.seed
+    plan = tuned(model, inputs.x[-TUNING:], settings.temperatures, settings.leapfrog, seed)
+    simulated, z = simulate(model, settings.images, seed)
+    with inputs.progress(3 * len(x) * settings.temperatures, "step") as bar:
+        fixed = (plan, settings.chains, seed)
         weights, accepted = log_weights(model, x, *fixed, callback=bar.update)
         forward, _ = log_weights(model, simulated, *fixed, callback=bar.update)
         backward, _ = log_weights(model, simulated, *fixed, z, callback=bar.update)
-    terms = evaluate(model, x, settings.iwae_k, settings.seed)
-    estimates: Arrays = {
-        "log_px": lower_bound(weights),
-        "elbo": terms["log_px_given_z"].astype(float) - terms["kl"],
+    terms = evaluate(model, x, settings.iwae_k, seed)
+    log_px, elbo = lower_bound(weights), terms["log_px_given_z"].astype(float) - terms["kl"]
+    lower, upper = lower_bound(forward), upper_bound(backward)
+    estimates: dict[str, NDArray[Any]] = {
+        "log_px": log_px,
+        "elbo": elbo,
         "iwae_bound": terms["iwae_bound"],
-        "simulated_lower": lower_bound(forward),
-        "simulated_upper": upper_bound(backward),
+        "simulated_lower": lower,
+        "simulated_upper": upper,
     }
-    metrics = ais_metrics(estimates) | {"iwae_k": settings.iwae_k, "acceptance": accepted}
-    metrics |= inputs.is_log_likelihood()
-    arrays: Arrays = {name: values.astype(np.float32) for name, values in estimates.items()}
-    arrays |= {"log_weights": weights, "betas": plan.betas, "step_sizes": plan.steps}
-    arrays |= {"simulated": simulated, "simulated_z": z, "labels": inputs.test.labels[: len(x)]}
+    differences = {
+        "log_px_minus_elbo": log_px - elbo,
+        "log_px_minus_iwae": log_px - terms["iwae_bound"],
+        "simulated_gap": upper - lower,
+    }
+    metrics = scoring.means(estimates | differences) | inputs.is_log_likelihood()
+    metrics |= {"images": len(x), "iwae_k": settings.iwae_k, "acceptance": accepted}
+    arrays: dict[str, NDArray[Any]] = {
+        **{name: values.astype(np.float32) for name, values in estimates.items()},
+        "log_weights": weights,
+        "betas": plan.betas,
+        "step_sizes": plan.steps,
+        "simulated": simulated,
+        "simulated_z": z,
+        "labels": inputs.test.labels[: len(x)],
+    }
     summary = (
-        f"log p(x) {metrics['log_px']:.2f} nats per image, {metrics['log_px_minus_elbo']:.2f} ± "
-        f"{metrics['log_px_minus_elbo_se']:.2f} above the ELBO; bounds on simulated images differ "
-        f"by {metrics['simulated_gap']:.2f}"
+        "log p(x) {log_px:.2f} nats per image, {log_px_minus_elbo:.2f} ± {log_px_minus_elbo_se:.2f}"
+        " above the ELBO; bounds on simulated images differ by {simulated_gap:.2f}"
     )
     inputs.write(files, arrays, metrics, summary)

@@ -13,7 +13,7 @@ one distribution, density is 1 on average and coverage 1 − 2⁻ᵏ.
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -23,14 +23,13 @@ from sklearn.neighbors import NearestNeighbors
 
 from aevb.data import model_inputs
 from aevb.evaluation import Floats
-from aevb.files import Arrays
 from aevb.intervals import mean_and_se
 from aevb.model import VAE
-from aevb.plumbing.params import SampleQuality, TrainSet
+from aevb.plumbing.params import SampleQuality
 from aevb.report.figures import rows_figure, save_figure
 from aevb.research import scoring
 from aevb.research.classify import Network, classes, features, read_classifier
-from aevb.rng import Random, generator
+from aevb.rng import Random
 
 BLOCK = 100
 """Samples that share a random stream; fixed, so that they do not depend on their number."""
@@ -43,6 +42,7 @@ SEARCHED = 1000
 COLUMNS, SHOWN, RANKS = 10, 20, ("nearest", "second", "third")
 """Of the figure: columns, samples, and rows of training images."""
 
+Arrays = dict[str, NDArray[Any]]
 Doubles = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
@@ -52,11 +52,9 @@ def samples(model: VAE, count: int, seed: int) -> tuple[Floats, Floats]:
     """Decoder means E[x|z] and draws x ~ p(x|z) for the same z ~ N(0, I), float32 [count, 784]."""
     means, draws = [], []
     for block in range(math.ceil(count / BLOCK)):
-        shape = (BLOCK, model.latent_dim)
-        z = generator("sample_quality z", seed, block).standard_normal(shape, np.float32)
-        params = model.decoder(torch.from_numpy(z))
+        random = Random("sample_quality", seed, block)
+        params = model.decoder(torch.from_numpy(random.normal((BLOCK, model.latent_dim))))
         means.append(model.likelihood.mean(params))
-        random = Random("sample_quality x", seed, block)
         draws.append(model.likelihood.sample(params, random))
     return torch.cat(means)[:count].numpy(), torch.cat(draws)[:count].numpy()
 
@@ -179,10 +177,9 @@ def sample_metrics(
     return metrics | scoring.means(distances | closer), arrays | distances
 
 
-class Files(scoring.Files):
-    """With the training images, the classifier and a figure."""
+class Files(scoring.FilesAndTrainSet):
+    """With the classifier and a figure."""
 
-    train: TrainSet
     classifier: Annotated[Path, "the trained classifier (.safetensors)"]
     figure: Annotated[Path, "samples and their nearest training images to write (.png)"]
 
@@ -192,22 +189,22 @@ def main(files: Files, settings: SampleQuality) -> None:
     inputs = scoring.read_inputs("sample_quality", files)
     network = read_classifier(files.classifier)
     train, test = scoring.read_training_set(files.train), inputs.test
-    count, least = min(len(train), len(test)), FOLDS * (settings.neighbours + 1)
+    images, neighbours = settings.images, settings.neighbours
+    count, least = min(len(train), len(test)), FOLDS * (neighbours + 1)
     scoring.require(
-        least <= settings.images <= count,
-        f"--images {settings.images}: should be {least} or more, for {settings.neighbours} "
-        f"neighbours in each of {FOLDS} parts, and {count} at most, the number of images",
+        least <= images <= count,
+        f"--images {images}: should be {least} or more, for {neighbours} neighbours in each of "
+        f"{FOLDS} parts, and {count} at most, the number of images",
     )
-    # The purposes of random streams keep their names, which decide the numbers.
-    random = generator("fidelity", settings.seed)
-    of_test, of_train = (random.permutation(len(x))[: settings.images] for x in (test, train))
-    means, draws = samples(inputs.model, settings.images, settings.seed)
-    metrics: dict[str, float] = {"images": settings.images, "neighbours": settings.neighbours}
+    random = Random("sample_quality order", settings.seed)
+    of_test, of_train = (random.permutation(len(x))[:images] for x in (test, train))
+    means, draws = samples(inputs.model, images, settings.seed)
+    metrics: dict[str, float] = {"images": images, "neighbours": neighbours}
     arrays: Arrays = {"test_index": of_test, "train_index": of_train}
     trained_on = inputs.metadata["binarisation"]
     for prefix, fake, pixels in (("", draws, trained_on), ("means_", means, "none")):
         real = model_inputs(test, pixels)[of_test], model_inputs(train, pixels), of_train
-        found, counted = sample_metrics(network, fake, *real, settings.neighbours)
+        found, counted = sample_metrics(network, fake, *real, neighbours)
         metrics |= {f"{prefix}{name}": value for name, value in found.items()}
         arrays |= {f"{prefix}{name}": array for name, array in counted.items()}
     shown, gray = means[:SHOWN], model_inputs(train, "none")
@@ -220,6 +217,5 @@ def main(files: Files, settings: SampleQuality) -> None:
         f"that of test images {metrics['means_distance_to_train_real']:.2f}"
     )
     save_figure(files.figure, rows_figure(rows, COLUMNS, title))
-    names = ("precision", "recall", "coverage")
-    summary = ", ".join(f"{name} {metrics[name]:.3f}" for name in names)
+    summary = "precision {precision:.3f}, recall {recall:.3f}, coverage {coverage:.3f}"
     inputs.write(files, arrays, metrics, summary)

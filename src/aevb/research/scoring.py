@@ -1,7 +1,7 @@
 """What the stages on request share: their files, and how they write their results."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,16 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
 from aevb.data import ImageSet, fixed_draw, model_inputs, read_set
-from aevb.files import Arrays, InputError, write_json, write_tensors
+from aevb.files import InputError, write_json, write_tensors
 from aevb.intervals import mean_with_error
 from aevb.likelihoods import is_likelihood
 from aevb.model import VAE, read_model
 from aevb.plumbing import cli
 from aevb.plumbing.machine import repeatable
-from aevb.plumbing.params import Section, TestSet, TrainedModel
-
-Callback = Callable[[int], Any]
-"""Called with the number of items that were finished."""
+from aevb.plumbing.params import Section, TestSet, TrainedModel, TrainSet
 
 
 class ModelAndTestSet(Section):
@@ -38,30 +35,16 @@ class Files(ModelAndTestSet):
     arrays: Annotated[Path, "arrays that the means are computed from, to write (.safetensors)"]
 
 
-def prepare() -> None:
-    """Make the computation repeatable."""
-    repeatable()
-    threadpool_limits(1)
+class FilesAndTrainSet(Files):
+    """The files of a stage that also needs the training images."""
+
+    train: TrainSet
 
 
 def require(condition: bool, message: str) -> None:
     """Raise an InputError with this message unless the condition holds."""
     if not condition:
         raise InputError(message)
-
-
-def silent(_: int) -> None:
-    """The callback that does nothing."""
-
-
-def progress(name: str, total: int, unit: str = "image") -> Any:
-    """A progress bar, to be used as a context; its `update` is a Callback."""
-    return cli.progress(None, name, total, unit)
-
-
-def finish(summary: str, path: Path) -> None:
-    """Log what a stage found and where it is written."""
-    cli.log.info("%s, wrote %s", summary, path)
 
 
 @dataclass(frozen=True)
@@ -82,11 +65,6 @@ class Inputs:
     test: ImageSet
     x: NDArray[np.float32]
 
-    @property
-    def name(self) -> str:
-        """The stage and the run, for messages."""
-        return f"{self.stage} {self.run}"
-
     def first(self, images: int, reserved: int = 0) -> NDArray[np.float32]:
         """The first test images, [images, 784]; InputError if they include the reserved last."""
         rest = f", of which the last {reserved} are kept for tuning" if reserved else ""
@@ -100,26 +78,36 @@ class Inputs:
         mu, log_var = self.model.encode(torch.from_numpy(x))
         return mu.numpy(), log_var.numpy()
 
+    def progress(self, total: int, unit: str = "image") -> Any:
+        """A progress bar, to be used as a context; its `update` is a callback."""
+        return cli.progress(None, f"{self.stage} {self.run}", total, unit)
+
     def is_log_likelihood(self) -> dict[str, int]:
         """A metric: 1 if the likelihood suits the binarisation, so that bounds bound log p(x)."""
         suits = is_likelihood(self.metadata["likelihood"], self.metadata["binarisation"])
         return {"is_log_likelihood": int(suits)}
 
     def write(
-        self, files: Files, arrays: Arrays, metrics: Mapping[str, float], summary: str
+        self,
+        files: Files,
+        arrays: dict[str, NDArray[Any]],
+        metrics: Mapping[str, float],
+        summary: str,
     ) -> None:
-        """Write the arrays and the metrics; InputError if a metric is not finite."""
-        for name, value in metrics.items():
-            require(math.isfinite(value), f"{self.name}: {name} is {value}; train the model again")
+        """Write arrays and finite metrics (InputError), and log the metrics named in `summary`."""
+        name = f"{self.stage} {self.run}"
+        for metric, value in metrics.items():
+            require(math.isfinite(value), f"{name}: {metric} is {value}; train the model again")
         write_tensors(files.arrays, self.stage, arrays, self.metadata)
         write_json(files.metrics, metrics)
         mark = "" if metrics.get("is_log_likelihood", 1) else " († not a log-likelihood)"
-        finish(f"{self.name}: {summary}{mark}", files.metrics)
+        cli.log.info("%s: %s%s, wrote %s", name, summary.format(**metrics), mark, files.metrics)
 
 
 def read_inputs(stage: str, files: ModelAndTestSet) -> Inputs:
-    """Prepare, and read the model and the test images; InputError as these functions raise it."""
-    prepare()
+    """Make the computation repeatable, and read the model and the test images."""
+    repeatable()
+    threadpool_limits(1)
     model, metadata = read_model(files.model)
     test = read_set(files.test)
     run = f"k = {model.latent_dim}, seed {metadata['seed']}"

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from aevb.data import model_inputs
 from aevb.evaluation import Floats, mean_kl_per_dimension
 from aevb.files import write_tensors
+from aevb.plumbing import cli
 from aevb.plumbing.params import Traverse
 from aevb.report.figures import grid_figure, rows_figure, save_figure
 from aevb.research import scoring
-from aevb.rng import generator
+from aevb.rng import Random
 
 Indices = NDArray[np.int64]
 Labels = NDArray[np.uint8]
@@ -65,19 +66,19 @@ def interpolations(start: Floats, end: Floats, steps: int) -> Floats:
     return np.asarray((1 - share) * start[:, None] + share * end[:, None])
 
 
-def pairs_of_classes(labels: Labels, count: int, random: np.random.Generator) -> Indices:
-    """Pairs of images of different classes, [count, 2], with `count` different first images.
-
-    Raises:
-        InputError: if there are too few images or classes.
-    """
+def pairs_of_classes(labels: Labels, count: int, random: Random) -> Indices:
+    """Pairs of images of different classes, [count, 2]; InputError if there are too few."""
     classes = len(np.unique(labels))
     scoring.require(
         count <= len(labels) and classes > 1,
         f"--pairs {count}: the test set has {len(labels)} images of {classes} classes",
     )
-    first = random.choice(len(labels), count, replace=False)
-    second = [random.choice(np.flatnonzero(labels != labels[image])) for image in first]
+    first = random.permutation(len(labels))[:count]
+    orders = (random.permutation(len(labels)) for _ in first)
+    second = [
+        next(other for other in order if labels[other] != labels[image])
+        for image, order in zip(first, orders, strict=True)
+    ]
     return np.stack((first, second), 1)
 
 
@@ -124,10 +125,7 @@ def ticks(values: Floats) -> tuple[list[float], list[str]]:
 
 
 def interpolations_figure(originals: Floats, images: Floats, labels: Labels, run: str) -> Figure:
-    """A row for each pair: an image, the decoder means of `interpolations`, the other image.
-
-    Originals [P, 2, 784], decoder means [P, steps, 784] and labels [P, 2].
-    """
+    """A row for each of P pairs: an image, decoder means [P, steps, 784], the other image."""
     gap = np.zeros_like(images[:, :1])
     pictures = np.concatenate((originals[:, :1], gap, images, gap, originals[:, 1:]), 1)
     rows = [(f"{a} to {b}", row) for (a, b), row in zip(labels, pictures, strict=True)]
@@ -147,13 +145,12 @@ class Files(scoring.ModelAndTestSet):
 def main(files: Files, settings: Traverse) -> None:
     """Choose the latents, decode them, write the figures and what they show."""
     inputs = scoring.read_inputs("traverse", files)
-    model, labels = inputs.model, inputs.test.labels
-    random = generator("traverse", settings.seed)
-    image = int(random.integers(len(labels)))
+    model, labels, run = inputs.model, inputs.test.labels, inputs.run
+    random = Random("traverse", settings.seed)
+    image = int(random.permutation(len(labels))[0])
     pairs = pairs_of_classes(labels, settings.pairs, random)
     mu, log_var = inputs.encode(inputs.x)
     kl = mean_kl_per_dimension(mu, log_var)
-
     plane, dimensions = main_dimensions(kl, 2), main_dimensions(kl, settings.dimensions)
     values = np.linspace(-settings.extent, settings.extent, settings.steps, dtype=np.float32)
     code, others = mu[image], f"mu of test image {image}, a {labels[image]}"
@@ -164,22 +161,16 @@ def main(files: Files, settings: Traverse) -> None:
         "traversals": traversals(code, dimensions, values),
         "interpolations": interpolations(mu[pairs[:, 0]], mu[pairs[:, 1]], settings.steps),
     }
-    means = {name: model.mean(torch.from_numpy(places)).numpy() for name, places in z.items()}
+    grid, rows, lines = means = [model.mean(torch.from_numpy(x)).numpy() for x in z.values()]
     originals = model_inputs(inputs.test, "none")[pairs]
-
-    grid, rows, lines = means.values()
-    figures = {
-        files.manifold: manifold_figure(grid, settings.grid, names(plane, kl), inputs.run),
-        files.traversals: traversals_figure(
-            rows, values, names(dimensions, kl), others, inputs.run
-        ),
-        files.interpolations: interpolations_figure(originals, lines, labels[pairs], inputs.run),
-    }
-    for path, figure in figures.items():
-        save_figure(path, figure)
+    in_plane, in_rows = names(plane, kl), names(dimensions, kl)
+    save_figure(files.manifold, manifold_figure(grid, settings.grid, in_plane, run))
+    save_figure(files.traversals, traversals_figure(rows, values, in_rows, others, run))
+    figure = interpolations_figure(originals, lines, labels[pairs], run)
+    save_figure(files.interpolations, figure)
     arrays = {
         **{f"{name}_z": places for name, places in z.items()},
-        **{f"{name}_means": images for name, images in means.items()},
+        **{f"{name}_means": images for name, images in zip(z, means, strict=True)},
         "manifold_dimensions": plane,
         "traversals_dimensions": dimensions,
         "traversals_code": code,
@@ -188,4 +179,4 @@ def main(files: Files, settings: Traverse) -> None:
         "kl_per_dimension": kl,
     }
     write_tensors(files.arrays, "traversals", arrays, inputs.metadata)
-    scoring.finish(f"{inputs.name}: {len(dimensions)} dimensions", files.arrays)
+    cli.log.info("traverse %s: %d dimensions, wrote %s", run, len(dimensions), files.arrays)
