@@ -10,13 +10,14 @@ import numpy as np
 import torch
 
 from aevb.data import model_inputs, read_set
+from aevb.exact import exact
 from aevb.files import Arrays, InputError, write_tensors
 from aevb.model import read_model
 from aevb.plumbing import cli
 from aevb.plumbing.machine import repeatable
 from aevb.plumbing.params import Reconstruct, TestSet, TrainedModel
 from aevb.report.figures import rows_figure, save_figure
-from aevb.rng import generator
+from aevb.rng import Random
 
 COLUMNS = 10
 
@@ -35,15 +36,17 @@ def main(
     images = read_set(test)
     if settings.images > len(images):
         raise InputError(f"--images {settings.images}: the test set has {len(images)} images")
-    random = generator("reconstruct", settings.seed)
-    chosen = np.sort(random.choice(len(images), settings.images, replace=False))
+    order = Random("reconstruct", settings.seed).permutation(len(images))
+    chosen = np.sort(order[: settings.images])
     inputs = model_inputs(images, metadata["binarisation"])[chosen]
-    mu, _ = vae.encode(torch.from_numpy(inputs))
+    with exact():
+        mu, _ = vae.encode(torch.from_numpy(inputs))
+        decoded = vae.mean(mu).numpy()
     arrays: Arrays = {
         "index": chosen,
         "originals": model_inputs(images, "none")[chosen],
         "inputs": inputs,
-        "reconstructions": vae.mean(mu).numpy(),
+        "reconstructions": decoded,
     }
     write_tensors(reconstructions, "reconstructions", arrays, metadata)
     rows = [("test image", arrays["originals"]), ("decoded", arrays["reconstructions"])]

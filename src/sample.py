@@ -3,16 +3,16 @@
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import torch
 
+from aevb.exact import exact
 from aevb.files import write_tensors
 from aevb.model import read_model
 from aevb.plumbing import cli
 from aevb.plumbing.machine import repeatable
 from aevb.plumbing.params import Sample, TrainedModel
 from aevb.report.figures import grid_figure, save_figure
-from aevb.rng import generator, torch_generator
+from aevb.rng import Random
 
 
 @torch.inference_mode()
@@ -27,14 +27,15 @@ def main(
     repeatable()
     vae, metadata = read_model(model)
     shape = (settings.rows * settings.columns, vae.latent_dim)
-    z = torch.from_numpy(generator("sample z", settings.seed).standard_normal(shape, np.float32))
-    params = vae.decoder(z)
-    random = torch_generator("cpu", "sample x", settings.seed)
-    arrays = {
-        "z": z.numpy(),
-        "means": vae.likelihood.mean(params).numpy(),
-        "draws": vae.likelihood.sample(params, random).numpy(),
-    }
+    random = Random("sample", settings.seed)
+    z = torch.from_numpy(random.normal(shape))
+    with exact():
+        params = vae.decoder(z)
+        arrays = {
+            "z": z.numpy(),
+            "means": vae.likelihood.mean(params).numpy(),
+            "draws": vae.likelihood.sample(params, random).numpy(),
+        }
     write_tensors(samples, "samples", arrays, metadata)
     run = f"k = {vae.latent_dim}, seed {metadata['seed']}"
     for name, path, what in (

@@ -13,7 +13,7 @@ from aevb.data import DATASET_FILE, ImageSet, SetName, fixed_draw, read_raw, wri
 from aevb.files import InputError, read_json
 from aevb.plumbing import cli
 from aevb.plumbing.params import Split
-from aevb.rng import generator
+from aevb.rng import Random
 
 
 def main(
@@ -30,7 +30,7 @@ def main(
             f"--validation_size {settings.validation_size}: leaves none of the {len(images)} "
             "training images; lower split.validation_size"
         )
-    order = generator("split", settings.seed).permutation(len(images))
+    order = Random("split", settings.seed).permutation(len(images))
     held_out, kept = np.split(order, [settings.validation_size])
     test_images, test_labels = read_raw(raw, "t10k")
     described = read_json(raw / DATASET_FILE)

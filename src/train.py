@@ -39,15 +39,17 @@ def main(
 ) -> None:
     """Train, write the model and its history, remove the checkpoint."""
     machine.repeatable(settings.threads)
-    device = machine.resolve_device(settings.device)
+    device = machine.resolve_device(settings.device, settings.precision)
     precision = machine.resolve_precision(settings.precision, device)
     images, held_out = read_set(train), read_set(validation)
     if not len(images):
         raise InputError(f"{train}: has no training images; run the split stage again")
 
+    # The number of threads does not matter in exact arithmetic.
+    ignored = {"threads"} if precision == "exact" else None
     metadata = {
         **architecture.model_dump(),
-        **settings.model_dump(),
+        **settings.model_dump(exclude=ignored),
         "latent_dim": latent_dim,
         "seed": seed,
         "device": device,

@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 from aevb.data import RAW_FILES, ImageSet, fixed_draw, write_set
 from aevb.files import read_json, read_tensors
 from aevb.model import VAE, write_model
+from aevb.rng import Random
 from graph import ROOT, run
 from repository import clone, small_repository
 from stages import SETS, STAGES, run_or_raise, run_stage
@@ -135,7 +136,7 @@ def untrained() -> Callable:
 
     def make(latent_dim: int = 2, hidden: int = 20, likelihood: str = "bernoulli") -> VAE:
         model = VAE(latent_dim, hidden, likelihood)
-        model.initialise(torch.Generator().manual_seed(0), torch.full((784,), 0.3))
+        model.initialise(Random("test"), np.full(784, 0.3))
         return model.eval().requires_grad_(False)
 
     return make

@@ -4,7 +4,6 @@ All values are in nats per image, with shapes [R, B] and [B] for R samples and B
 averages over images. Signs: kl ≥ 0, and elbo = log_px_given_z − kl is a lower bound of log p(x).
 """
 
-import math
 from typing import NamedTuple, Protocol
 
 import torch
@@ -76,4 +75,4 @@ def iwae_bound(log_weights: Tensor) -> Tensor:
 
     Its expectation is at least the ELBO and increases with K towards log p(x).
     """
-    return torch.logsumexp(log_weights, 0) - math.log(log_weights.shape[0])
+    return torch.logsumexp(log_weights, 0) - log_weights.new_tensor(len(log_weights)).log()

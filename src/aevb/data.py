@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aevb.files import Arrays, InputError, read_bytes, read_tensors, write_tensors
-from aevb.rng import generator
+from aevb.rng import Random
 
 PIXELS = 28 * 28
 CLASSES = 10
@@ -99,17 +99,9 @@ def check_pair(images: Bytes, labels: Bytes, name: str) -> None:
         raise InputError(f"{name}: a label is {labels.max()}, should be 0 to {CLASSES - 1}")
 
 
-def binarise(images: Bytes, random: np.random.Generator) -> Bytes:
-    """Draw zeros and ones with P(1) = pixel / 255.
-
-    The probability is exact: `pixel` of the 255 integers that can be drawn are below the pixel.
-    """
-    return (random.integers(0, 255, images.shape, np.uint8) < images).astype(np.uint8)
-
-
 def fixed_draw(images: Bytes, name: SetName, seed: int) -> Bytes:
     """The static binarisation of a set, as zeros and ones of the images' shape."""
-    return binarise(images, generator(f"binarise {name}", seed))
+    return Random(f"binarise {name}", seed).binarise(images)
 
 
 def model_inputs(images: ImageSet, binarisation: str) -> NDArray[np.float32]:

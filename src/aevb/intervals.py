@@ -31,10 +31,18 @@ class Estimate(NamedTuple):
         return f"higher by {self.text()}"
 
 
+def mean(values: ArrayLike) -> float:
+    """Mean in float64. `fsum` rounds the sum once, so its bits do not depend on the machine."""
+    numbers = np.asarray(values, np.float64).ravel()
+    return math.fsum(numbers.tolist()) / numbers.size
+
+
 def mean_and_se(values: ArrayLike) -> tuple[float, float]:
     """Mean of independent values and its standard error, s / √n, in float64."""
-    numbers = np.asarray(values, np.float64)
-    return float(numbers.mean()), float(numbers.std(ddof=1) / math.sqrt(numbers.size))
+    numbers, centre = np.asarray(values, np.float64), mean(values)
+    deviations = numbers - centre
+    squares = math.fsum((deviations * deviations).ravel().tolist())
+    return centre, math.sqrt(squares / (numbers.size - 1) / numbers.size)
 
 
 def mean_with_error(name: str, values: ArrayLike) -> dict[str, float]:
@@ -45,15 +53,18 @@ def mean_with_error(name: str, values: ArrayLike) -> dict[str, float]:
     """
     if np.size(values) < 2:
         raise InputError("the test set has fewer than two images: no standard error can be given")
-    mean, error = mean_and_se(values)
-    return {name: mean, f"{name}_se": error}
+    centre, error = mean_and_se(values)
+    return {name: centre, f"{name}_se": error}
 
 
 def student(freedom: int, probability: float) -> float:
-    """Quantile of Student's t distribution with the given degrees of freedom."""
+    """Quantile of Student's t distribution with the given degrees of freedom.
+
+    SciPy's last digits may depend on the machine; all that are kept here, ten, are far from them.
+    """
     from scipy.special import stdtrit  # here, since most users of this module need means alone
 
-    return float(stdtrit(freedom, probability))
+    return float(f"{stdtrit(freedom, probability):.10g}")
 
 
 def student_half_width(values: ArrayLike) -> float:
@@ -63,6 +74,6 @@ def student_half_width(values: ArrayLike) -> float:
 
 def estimate(values: ArrayLike) -> Estimate:
     """Mean, standard error and 95 % interval of at least two independent values."""
-    mean, se = mean_and_se(values)
-    half = student_half_width(values)
-    return Estimate(mean, se, mean - half, mean + half)
+    centre, se = mean_and_se(values)
+    half = student(np.size(values) - 1, 0.975) * se
+    return Estimate(centre, se, centre - half, centre + half)

@@ -7,13 +7,16 @@ log-probability or log-density of an image, its mean, and a draw from it. Shapes
 To add a likelihood, add an entry to LIKELIHOODS; nothing else names them.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from aevb.rng import Random
+
+LOG_2, HALF_LOG_2PI = 0.6931471805599453, 0.9189385332046727
+"""As numbers, because the last digit of `math.log` depends on the machine."""
 MIN_SCALE = 1 / 255
 """One gray level: a smaller scale would claim more than the quantised pixels can tell."""
 SERIES = 0.5
@@ -30,7 +33,7 @@ class Likelihood:
         binary: whether it is a probability of zeros and ones; otherwise it is a density.
         log_prob: (x, params) to log p(x|z) in nats per image, [...].
         mean: params to E[x|z], [..., D].
-        sample: (params, generator) to x ~ p(x|z), [..., D].
+        sample: (params, random) to x ~ p(x|z), [..., D].
     """
 
     title: str
@@ -38,7 +41,7 @@ class Likelihood:
     binary: bool
     log_prob: Callable[[Tensor, Tensor], Tensor]
     mean: Callable[[Tensor], Tensor]
-    sample: Callable[[Tensor, torch.Generator], Tensor]
+    sample: Callable[[Tensor, Random], Tensor]
 
 
 def softplus(logits: Tensor) -> Tensor:
@@ -58,9 +61,10 @@ def bernoulli_log_prob(x: Tensor, logits: Tensor) -> Tensor:
     return (x * logits - softplus(logits)).sum(-1)
 
 
-def bernoulli_sample(logits: Tensor, generator: torch.Generator) -> Tensor:
+def bernoulli_sample(logits: Tensor, random: Random) -> Tensor:
     """Zeros and ones, one with probability σ(l)."""
-    return torch.bernoulli(torch.sigmoid(logits), generator=generator)
+    u = torch.from_numpy(random.uniform(logits.shape)).to(logits)
+    return (u < torch.sigmoid(logits)).to(logits)
 
 
 def continuous_bernoulli_log_prob(x: Tensor, logits: Tensor) -> Tensor:
@@ -77,7 +81,7 @@ def log_normaliser(logits: Tensor) -> Tensor:
     # The branch that is not used gets a harmless argument; its gradient would be nan otherwise.
     far = torch.where(near, torch.ones_like(logits), logits.abs())
     q = torch.where(near, logits, torch.zeros_like(logits)).square() / 4
-    taylor = math.log(2) + q * (1 / 3 - q * (7 / 90 - q * (62 / 2835 - q * (127 / 18900))))
+    taylor = LOG_2 + q * (1 / 3 - q * (7 / 90 - q * (62 / 2835 - q * (127 / 18900))))
     return torch.where(near, taylor, far.log() - torch.tanh(far / 2).log())
 
 
@@ -91,9 +95,9 @@ def continuous_bernoulli_mean(logits: Tensor) -> Tensor:
     return torch.where(near, taylor, torch.where(logits > 0, 1 - below, below))
 
 
-def continuous_bernoulli_sample(logits: Tensor, generator: torch.Generator) -> Tensor:
+def continuous_bernoulli_sample(logits: Tensor, random: Random) -> Tensor:
     """Draws by the inverse distribution function at −|l|, which cannot overflow."""
-    u = torch.rand(logits.shape, generator=generator, device=logits.device, dtype=logits.dtype)
+    u = torch.from_numpy(random.uniform(logits.shape)).to(logits)
     negative = -logits.abs().clamp(min=1e-6)
     x = torch.log1p(u * torch.expm1(negative)) / negative
     return torch.where(logits > 0, 1 - x, x).clamp(0, 1)
@@ -102,7 +106,7 @@ def continuous_bernoulli_sample(logits: Tensor, generator: torch.Generator) -> T
 def gaussian_log_prob(x: Tensor, params: Tensor) -> Tensor:
     """log p(x|z) = Σ log N(x; m, s²): Kingma & Welling, appendix C.2."""
     mean, scale = gaussian_mean(params), gaussian_scale(params)
-    per_pixel = ((x - mean) / scale).square() / 2 + scale.log() + math.log(2 * math.pi) / 2
+    per_pixel = ((x - mean) / scale).square() / 2 + scale.log() + HALF_LOG_2PI
     return -per_pixel.sum(-1)
 
 
@@ -119,10 +123,10 @@ def gaussian_scale(params: Tensor) -> Tensor:
     return MIN_SCALE + softplus(params.chunk(2, -1)[1])
 
 
-def gaussian_sample(params: Tensor, generator: torch.Generator) -> Tensor:
+def gaussian_sample(params: Tensor, random: Random) -> Tensor:
     """m + s ε with ε ~ N(0, I)."""
     mean = gaussian_mean(params)
-    noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+    noise = torch.from_numpy(random.normal(mean.shape)).to(mean)
     return mean + gaussian_scale(params) * noise
 
 

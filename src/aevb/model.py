@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from aevb.data import BINARISATIONS, PIXELS
+from aevb.elementary import log
 from aevb.files import InputError, read_tensors, write_tensors
 from aevb.likelihoods import LIKELIHOODS
+from aevb.rng import Random
 
 
 class Encoder(nn.Module):
@@ -59,7 +62,8 @@ class VAE(nn.Module):
         self.encoder = Encoder(latent_dim, hidden)
         self.decoder = Decoder(latent_dim, hidden, self.likelihood.outputs)
 
-    def initialise(self, generator: torch.Generator, mean_image: Tensor) -> None:
+    @torch.no_grad()
+    def initialise(self, random: Random, mean_image: NDArray[np.float64]) -> None:
         """Draw initial weights and biases, uniform in ±1/√inputs as in PyTorch's own layers.
 
         Two exceptions were each worth about 1 nat. The decoder's first layer is drawn from twice
@@ -69,11 +73,12 @@ class VAE(nn.Module):
         """
         for layer in (module for module in self.modules() if isinstance(module, nn.Linear)):
             bound = (2 if layer is self.decoder.hidden else 1) / math.sqrt(layer.in_features)
-            nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
-            nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+            for parameter in layer.parameters():
+                values = (random.uniform(parameter.shape) * 2 - 1) * bound
+                parameter.copy_(torch.from_numpy(values))
         half_a_level = 0.5 / 255
-        with torch.no_grad():
-            self.decoder.output.bias[:PIXELS] += torch.logit(mean_image, eps=half_a_level)
+        p = mean_image.clip(half_a_level, 1 - half_a_level)
+        self.decoder.output.bias[:PIXELS] += torch.from_numpy(log(p / (1 - p)).astype(np.float32))
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """mu and log sigma² of q(z|x), each [B, k], for images [B, D]."""

@@ -1,28 +1,32 @@
 """Training: maximisation of the Monte Carlo ELBO, algorithm 1 of Kingma & Welling 2013.
 
-`Training.run` is the method. The images are kept on the device as bytes and a permutation selects
-each batch. All random numbers come from one generator, and its state is part of the checkpoint, so
-a training that is stopped and resumed gives the same bytes as one that is never stopped.
+`Training.run` is the method. The random numbers of a step depend only on the seed and on the
+number of the step, so a training that is stopped and resumed gives the same bytes as one that is
+never stopped. They are drawn on the CPU and are the same for all devices.
 """
 
 import logging
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from aevb.bounds import bound_terms, elbo
 from aevb.data import ImageSet, fixed_draw, model_inputs
+from aevb.exact import exact
 from aevb.files import Arrays, InputError
+from aevb.intervals import mean
 from aevb.model import VAE
 from aevb.optimiser import Optimiser
 from aevb.plumbing.checkpoints import Checkpoint
 from aevb.plumbing.params import Train
-from aevb.rng import generator, torch_generator
+from aevb.rng import Random
 
 log = logging.getLogger("aevb")
 
@@ -42,6 +46,13 @@ def learning_rate(progress: float, settings: Train) -> float:
     """The rate after a fraction of the training, in [0, 1): constant, then linearly down to 0."""
     left = 1 - progress
     return settings.learning_rate * (left / settings.decay if left < settings.decay else 1)
+
+
+def arithmetic(precision: str, device: str) -> AbstractContextManager[Any]:
+    """The context in which PyTorch computes with a precision."""
+    if precision == "exact":
+        return exact()
+    return torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 @dataclass
@@ -72,27 +83,24 @@ class Training:
         device: str = "cpu",
         precision: str = "float32",
     ) -> None:
-        self.settings, self.device = settings, device
-        # The initial weights are drawn on the CPU, so that they are the same on all devices.
-        mean_image = torch.from_numpy(train.images.mean(0).flatten() / 255).float()
-        model.initialise(torch_generator("cpu", "initialise", seed), mean_image)
+        self.settings, self.seed, self.device = settings, seed, device
+        model.initialise(Random("initialise", seed), train.images.mean(0).flatten() / 255)
         self.model = model.to(device)
-        self.optimiser = Optimiser(settings.optimiser, list(model.parameters()))
-        self.autocast = torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16")
-        self.rng = torch_generator(device, "train", seed)
+        exact_steps = precision == "exact"
+        self.optimiser = Optimiser(settings.optimiser, list(model.parameters()), exact_steps)
+        self.arithmetic = arithmetic(precision, device)
 
         pixels = train.images
         if settings.binarisation == "static":
-            pixels = fixed_draw(train.images, "train", train.metadata["seed"]) * np.uint8(255)
-        self.pixels = torch.from_numpy(pixels).flatten(1).to(device)
+            pixels = fixed_draw(train.images, "train", train.metadata["seed"])
+        self.pixels = pixels.reshape(len(train), -1)
         x = model_inputs(validation, settings.binarisation)
         # The noise is the same in every epoch: only the weights make a difference.
         shape = (1, len(validation), model.latent_dim)
-        eps = generator("validate", seed).standard_normal(shape, np.float32)
+        eps = Random("validate", seed).normal(shape)
         self.validation = torch.from_numpy(x).to(device), torch.from_numpy(eps).to(device)
 
         self.steps = math.ceil(len(train) / settings.batch_size)
-        self.order = torch.arange(len(train), device=device)
         self.sums = torch.zeros(self.steps, 2, device=device)
         self.best = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.state = State()
@@ -114,22 +122,18 @@ class Training:
         """
         state, settings = self.state, self.settings
         while state.epoch < settings.max_epochs and not state.patience_is_over(settings.patience):
-            if state.step == 0:
-                count = len(self.pixels)
-                self.order = torch.randperm(count, generator=self.rng, device=self.device)
-            for index in self.order.split(settings.batch_size)[state.step :]:
-                x = self.batch(index)
-                shape = (settings.mc_samples, len(x), self.model.latent_dim)
-                eps = torch.randn(shape, generator=self.rng, device=self.device)
-                with self.autocast:
+            order = Random("order", self.seed, state.epoch).permutation(len(self.pixels))
+            for step in range(state.step, self.steps):
+                x, eps = self.batch(order[step * settings.batch_size :][: settings.batch_size])
+                with self.arithmetic:
                     terms = bound_terms(self.model, x, eps)
-                loss = -elbo(terms).mean()
-                loss.backward()
-                self.optimiser.step(self.learning_rate(state.step))
-                self.sums[state.step] = torch.stack(
-                    (terms.log_px_given_z.detach().mean(0).sum(), terms.kl.detach().sum())
-                )
-                state.step += 1
+                    loss = -elbo(terms).mean()
+                    loss.backward()
+                    self.sums[step] = torch.stack(
+                        (terms.log_px_given_z.detach().mean(0).sum(), terms.kl.detach().sum())
+                    )
+                self.optimiser.step(self.learning_rate(step))
+                state.step = step + 1
                 if checkpoint is not None and checkpoint.due():
                     self.check_finite()
                     checkpoint.save(*self.state_dict())
@@ -138,19 +142,19 @@ class Training:
         if len(self.validation[0]):
             self.model.load_state_dict(self.best)
 
-    def batch(self, index: Tensor) -> Tensor:
-        """The images of one step, float32 [B, D]: gray levels, or zeros and ones.
+    def batch(self, index: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """The images and the noise of the present step, float32 [B, D] and [R, B, k].
 
-        With dynamic binarisation each pixel is drawn anew. Of the 255 integers that can be drawn,
-        `pixel` are below the pixel's value, so the probability of a one is exactly pixel / 255.
+        Images are gray levels, or zeros and ones; with dynamic binarisation they are drawn anew.
         """
+        random = Random("train", self.seed, self.state.epoch, self.state.step)
         pixels = self.pixels[index]
-        if self.settings.binarisation != "dynamic":
-            return pixels.float() / 255
-        drawn = torch.randint(
-            0, 255, pixels.shape, dtype=torch.uint8, generator=self.rng, device=self.device
-        )
-        return (drawn < pixels).float()
+        if self.settings.binarisation == "dynamic":
+            pixels = random.binarise(pixels)
+        shape = (self.settings.mc_samples, len(index), self.model.latent_dim)
+        x = torch.from_numpy(pixels).to(self.device, non_blocking=True).float()
+        eps = torch.from_numpy(random.normal(shape)).to(self.device, non_blocking=True)
+        return (x / 255 if self.settings.binarisation == "none" else x), eps
 
     def learning_rate(self, step: int) -> float:
         """The rate of a step of the present epoch."""
@@ -163,14 +167,13 @@ class Training:
         x, eps = self.validation
         if not len(x):
             return math.nan, math.nan
-        sums = torch.zeros(2, dtype=torch.float64)
+        log_px_given_z, kl = [], []
         for images, noise in zip(x.split(200), eps.split(200, dim=1), strict=True):
-            with self.autocast:
+            with self.arithmetic:
                 terms = bound_terms(self.model, images, noise)
-            sums[0] += terms.log_px_given_z.double().sum().cpu()
-            sums[1] += terms.kl.double().sum().cpu()
-        log_px_given_z, kl = (sums / len(x)).tolist()
-        return log_px_given_z, kl
+            log_px_given_z += terms.log_px_given_z.flatten().tolist()
+            kl += terms.kl.tolist()
+        return mean(log_px_given_z), mean(kl)
 
     def end_epoch(self) -> None:
         """Validate, keep the weights if they are the best so far, add a line to the history.
@@ -180,7 +183,7 @@ class Training:
         """
         state = self.state
         rate = self.learning_rate(self.steps - 1)
-        log_px_given_z, kl = (self.sums.double().sum(0) / len(self.pixels)).tolist()
+        log_px_given_z, kl = (math.fsum(sums) / len(self.pixels) for sums in self.sums.T.tolist())
         train = [log_px_given_z - kl, log_px_given_z, kl]
         log_px_given_z, kl = self.validate()
         validation = [log_px_given_z - kl, log_px_given_z, kl]
@@ -214,19 +217,19 @@ class Training:
             )
 
     def tensors(self) -> dict[str, Tensor]:
-        """The tensors, apart from the generator's state, on which the rest of the run depends."""
+        """The tensors on which the rest of the run depends."""
         return {
             **{f"model.{name}": value for name, value in self.model.state_dict().items()},
             **{f"best.{name}": value for name, value in self.best.items()},
             **{f"optimiser.{name}": value for name, value in self.optimiser.state_dict().items()},
-            "order": self.order,
             "sums": self.sums,
         }
 
     def state_dict(self) -> tuple[Arrays, dict[str, Any]]:
         """Everything on which the rest of the run depends: arrays, and values for JSON."""
-        arrays = {name: value.cpu().numpy() for name, value in self.tensors().items()}
-        return {**arrays, "rng": self.rng.get_state().numpy()}, vars(self.state)
+        return {name: value.cpu().numpy() for name, value in self.tensors().items()}, vars(
+            self.state
+        )
 
     def load_state_dict(self, arrays: Arrays, state: dict[str, Any]) -> None:
         """Resume from what `state_dict` returned.
@@ -245,5 +248,4 @@ class Training:
             raise InputError("holds the state of another training")
         for name, tensor in self.tensors().items():
             tensor.copy_(torch.from_numpy(arrays[name].copy()))
-        self.rng.set_state(torch.from_numpy(arrays["rng"].copy()))
         self.state = loaded

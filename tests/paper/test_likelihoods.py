@@ -11,6 +11,7 @@ from scipy.integrate import quad
 from torch import Tensor, distributions
 
 from aevb.likelihoods import LIKELIHOODS, gaussian_scale, is_likelihood
+from aevb.rng import Random
 
 BERNOULLI, CONTINUOUS_BERNOULLI, GAUSSIAN = LIKELIHOODS.values()
 
@@ -132,7 +133,7 @@ def test_continuous_bernoulli_mean_is_odd_around_one_half(dtype):
 def draws(likelihood, params: list[float], dtype: torch.dtype) -> NDArray[np.float64]:
     """20,000 draws of one pixel."""
     repeated = torch.tensor([params], dtype=dtype).expand(20000, -1)
-    x = likelihood.sample(repeated, torch.Generator().manual_seed(1))
+    x = likelihood.sample(repeated, Random("test"))
     assert x.dtype == dtype
     return x.double().flatten().numpy()
 
@@ -192,7 +193,7 @@ def test_everything_is_finite_at_extreme_outputs(name, dtype):
         assert slope.isfinite().all()
         (slope,) = torch.autograd.grad(mean.sum(), params)
         assert slope.isfinite().all()
-        assert likelihood.sample(params.detach(), torch.Generator()).isfinite().all()
+        assert likelihood.sample(params.detach(), Random("test")).isfinite().all()
 
 
 @pytest.mark.parametrize(

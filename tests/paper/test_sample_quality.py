@@ -13,6 +13,7 @@ from scipy import stats
 from aevb.files import InputError, write_tensors
 from aevb.research.classify import Network
 from aevb.research.sample_quality import class_entropy, sample_metrics, samples
+from aevb.rng import Random
 
 torch.set_num_threads(1)
 
@@ -23,7 +24,7 @@ def echo() -> Any:
     """A model whose decoder returns z itself, and whose draws add noise."""
     noise = SimpleNamespace(
         mean=lambda z: z,
-        sample=lambda z, generator: z + torch.randn(z.shape, generator=generator),
+        sample=lambda z, random: z + torch.from_numpy(random.normal(z.shape)),
     )
     return SimpleNamespace(latent_dim=3, decoder=lambda z: z, likelihood=noise)
 
@@ -49,7 +50,7 @@ def test_the_first_samples_do_not_depend_on_how_many_there_are():
 @pytest.fixture(scope="module")
 def network() -> Network:
     network = Network()
-    network.initialise(torch.Generator().manual_seed(0))
+    network.initialise(Random("test"))
     return network.eval().requires_grad_(False)
 
 

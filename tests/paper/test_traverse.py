@@ -8,6 +8,7 @@ from scipy import stats
 from aevb.data import model_inputs
 from aevb.files import InputError, read_tensors
 from aevb.research import traverse as walks
+from aevb.rng import Random
 
 
 def test_main_dimensions_are_those_of_the_largest_kl():
@@ -56,7 +57,7 @@ def test_pairs_are_of_different_classes_and_seeded():
     labels = (np.arange(60) % 3).astype(np.uint8)
     labels[:40] = 1
     pairs, again, others = (
-        walks.pairs_of_classes(labels, 30, np.random.default_rng(seed)) for seed in (0, 0, 1)
+        walks.pairs_of_classes(labels, 30, Random("test", seed)) for seed in (0, 0, 1)
     )
     assert (labels[pairs[:, 0]] != labels[pairs[:, 1]]).all()
     assert len(np.unique(pairs[:, 0])) == 30
@@ -67,7 +68,7 @@ def test_pairs_are_of_different_classes_and_seeded():
 @pytest.mark.parametrize(("labels", "count"), [([1, 1, 1], 2), ([0, 1], 3)])
 def test_too_few_images_or_classes_for_pairs_are_an_error(labels, count):
     with pytest.raises(InputError, match=f"--pairs {count}: the test set has {len(labels)} images"):
-        walks.pairs_of_classes(np.array(labels, np.uint8), count, np.random.default_rng(0))
+        walks.pairs_of_classes(np.array(labels, np.uint8), count, Random("test"))
 
 
 def texts(figure) -> str:

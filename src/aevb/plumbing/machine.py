@@ -20,7 +20,7 @@ def repeatable(threads: int = 1) -> None:
     """Make results repeatable: fix the order of sums and refuse operations without one.
 
     The order of sums depends on the number of threads, so it is set here and not left to the
-    machine, the workflow engine or OMP_NUM_THREADS.
+    machine, the workflow engine or OMP_NUM_THREADS. (Exact arithmetic does not depend on it.)
     """
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     torch.set_num_threads(threads)
@@ -36,12 +36,16 @@ def repeatable(threads: int = 1) -> None:
             libc.mallopt(option, 2**25)
 
 
-def resolve_device(name: str) -> str:
+def resolve_device(name: str, precision: str) -> str:
     """The device that `train.device` stands for.
 
     Raises:
-        InputError: if the device is not available.
+        InputError: if the device is not available, or not one for exact arithmetic.
     """
+    if precision == "exact":
+        if name not in ("auto", "cpu"):
+            raise InputError(f"--device {name}: --precision exact needs the CPU; use auto or cpu")
+        return "cpu"
     available = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
@@ -55,7 +59,7 @@ def resolve_device(name: str) -> str:
 
 
 def resolve_precision(name: str, device: str) -> str:
-    """The precision of matrix products that `train.precision` stands for.
+    """The precision that `train.precision` stands for.
 
     `auto` is bfloat16 where the device multiplies it natively; elsewhere bfloat16 is slower.
     """

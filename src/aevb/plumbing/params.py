@@ -40,7 +40,7 @@ else:
     Likelihood = Literal[likelihood_names()]
 Binarisation = Literal["dynamic", "static", "none"]
 Optimiser = Literal["adam", "adagrad"]
-Precision = Literal["float32", "bfloat16", "auto"]
+Precision = Literal["exact", "float32", "bfloat16", "auto"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Around = Literal["image", "origin"]
 
@@ -124,9 +124,13 @@ class Train(Section):
     mc_samples: Positive = param(1, "samples of z per image (r in the estimator)")
     max_epochs: Positive = param(40, "largest number of passes over the training set")
     patience: Positive = param(10, "epochs without a better validation ELBO before training stops")
-    precision: Precision = param("auto", "matrix products; auto: bfloat16 if native")
-    device: Device = param("auto", "auto: cuda if available, else cpu")
-    threads: int = param(1, "CPU threads; their number changes the rounding of sums", ge=1, le=1024)
+    precision: Precision = param(
+        "exact", "exact: the same bytes on any machine; auto: bfloat16 if native"
+    )
+    device: Device = param("auto", "auto: cuda if available and precision is not exact")
+    threads: int = param(
+        1, "CPU threads; results depend on them unless precision is exact", ge=1, le=1024
+    )
 
 
 class Evaluate(Section):

@@ -16,7 +16,7 @@ from sklearn.decomposition import PCA
 
 from aevb.datasets import DATASETS
 from aevb.files import Arrays, read_csv, read_json, read_tensors
-from aevb.intervals import Estimate, estimate
+from aevb.intervals import Estimate, estimate, mean
 from aevb.likelihoods import LIKELIHOODS
 
 TERMS = {
@@ -101,7 +101,7 @@ def overall(values: Sequence[NDArray[Any]]) -> Estimate:
     """The mean of values [N] of each seed: over seeds if there are several, else over images."""
     if len(values) == 1:
         return estimate(values[0])
-    return estimate([image_values.mean(dtype=np.float64) for image_values in values])
+    return estimate([mean(image_values) for image_values in values])
 
 
 def difference(term: str, runs: Sequence[Run], reference: Sequence[Run]) -> Estimate:

@@ -1,6 +1,7 @@
 """The tables of a comparison as CSV, Markdown and LaTeX: all runs, and their differences."""
 
 from itertools import product
+from statistics import stdev
 from typing import Any
 
 import pandas as pd
@@ -32,8 +33,9 @@ def table(variants: Variants) -> pd.DataFrame:
         if len(group) > 1:
             row: dict[str, Any] = {**group[FACTS].iloc[0], "seed": "all"}
             for term in TERMS:
-                mean, se, low, high = estimate(group[term])
-                row |= {term: mean, f"{term}_se": se, f"{term}_sd": group[term].std()}
+                numbers = group[term].tolist()
+                mean, se, low, high = estimate(numbers)
+                row |= {term: mean, f"{term}_se": se, f"{term}_sd": stdev(numbers)}
                 row |= {f"{term}_low": low, f"{term}_high": high}
             frame = pd.concat([frame, pd.DataFrame([row])], ignore_index=True)
     return frame if len(variants) > 1 else frame.drop(columns="variant")

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -25,7 +24,7 @@ from aevb.evaluation import Callback, Floats, evaluate, silent
 from aevb.model import VAE
 from aevb.plumbing.params import Ais
 from aevb.research import scoring
-from aevb.rng import generator, torch_generator
+from aevb.rng import Random
 
 BLOCK = 50
 """Images that share a random stream; fixed, so that results do not depend on their number."""
@@ -73,14 +72,14 @@ def leapfrog(
     return state, momentum
 
 
-def normal(random: Generator, shape: tuple[int, ...]) -> Tensor:
+def normal(random: Random, shape: tuple[int, ...]) -> Tensor:
     """Standard normal numbers, [R, B, k]; those of an image do not depend on B ≤ BLOCK."""
     chains, images, k = shape
-    return torch.from_numpy(random.standard_normal((chains, BLOCK, k), np.float32))[:, :images]
+    return torch.from_numpy(random.normal((chains, BLOCK, k)))[:, :images]
 
 
 def transition(
-    model: VAE, x: Tensor, state: State, beta: float, step: float, count: int, random: Generator
+    model: VAE, x: Tensor, state: State, beta: float, step: float, count: int, random: Random
 ) -> tuple[State, Tensor]:
     """One transition of Hamiltonian Monte Carlo, which leaves p(z) p(x|z)^beta invariant.
 
@@ -92,8 +91,8 @@ def transition(
     log_ratio = moved.log_density(beta) - state.log_density(beta)
     log_ratio += (momentum.double().square() - turned.double().square()).sum(-1) / 2
     log_ratio = log_ratio.nan_to_num(nan=-math.inf)  # where the dynamics diverged
-    exponential = torch.from_numpy(random.standard_exponential((len(state.z), BLOCK)))
-    accepted = -exponential[:, : len(x)] < log_ratio
+    uniform = torch.from_numpy(1 - random.uniform((len(state.z), BLOCK)))[:, : len(x)]
+    accepted = uniform.double().log() <= log_ratio
     z, log_px, gradient = (
         torch.where(accepted.reshape(accepted.shape + (1,) * (a.ndim - 2)), a, b)
         for a, b in zip(moved, state, strict=True)
@@ -124,7 +123,7 @@ def tuned(model: VAE, x: Floats, temperatures: int, count: int, seed: int) -> Pl
     Chains go from the prior to p(z|x) once, and the step grows or shrinks as moves are accepted.
     """
     betas, steps, step = schedule(temperatures), [], 0.5
-    images, random = torch.from_numpy(x), generator("ais tune", seed)
+    images, random = torch.from_numpy(x), Random("ais tune", seed)
     state = state_at(model, images, normal(random, (1, len(x), model.latent_dim)))
     for beta in betas.tolist():
         steps.append(step)
@@ -151,7 +150,7 @@ def log_weights(
     direction = "ais forward" if posterior is None else "ais backward"
     weights, shares = [], []
     for block, images in enumerate(torch.from_numpy(x).split(BLOCK)):
-        random = generator(direction, seed, block)
+        random = Random(direction, seed, block)
         z = normal(random, (chains, len(images), model.latent_dim))
         if posterior is not None:
             z = torch.from_numpy(posterior[block * BLOCK :][:BLOCK]).expand_as(z)
@@ -181,9 +180,9 @@ def upper_bound(log_weights: Doubles) -> Doubles:
 @torch.inference_mode()
 def simulate(model: VAE, count: int, seed: int) -> tuple[Floats, Floats]:
     """Images drawn from the model, [N, D], and the z of each, a draw of p(z|x), [N, k]."""
-    z = generator("ais z", seed).standard_normal((count, model.latent_dim), np.float32)
+    z = Random("ais z", seed).normal((count, model.latent_dim))
     params = model.decoder(torch.from_numpy(z))
-    return model.likelihood.sample(params, torch_generator("cpu", "ais x", seed)).numpy(), z
+    return model.likelihood.sample(params, Random("ais x", seed)).numpy(), z
 
 
 def main(files: scoring.Files, settings: Ais) -> None:

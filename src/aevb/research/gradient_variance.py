@@ -24,6 +24,7 @@ from aevb.bounds import LatentVariableModel, reparameterise
 from aevb.evaluation import Callback, Floats, by_block, noise, silent
 from aevb.plumbing.params import GradientVariance
 from aevb.research import scoring
+from aevb.rng import Random
 
 ESTIMATORS = ("reparametrised", "score", "baseline")
 
@@ -39,7 +40,7 @@ def gradients(
         summed over the k dimensions, [N, 3]. Only sums over draws are kept, in float64.
     """
 
-    def estimates(images: Tensor, random: np.random.Generator) -> dict[str, Tensor]:
+    def estimates(images: Tensor, random: Random) -> dict[str, Tensor]:
         mu, log_var = model.encode(images)
         total = torch.zeros((len(images), 1), dtype=torch.float64)
         sums = torch.zeros((7, *mu.shape), dtype=torch.float64)
@@ -63,7 +64,7 @@ def gradients(
         second = torch.stack((slope_2, product_2, scale**2 * centred_2), 1)
         return {"mean": mean, "variance": (second - mean**2).sum(-1) * scale}
 
-    return by_block(estimates, x, "estimators", seed, callback)
+    return by_block(estimates, x, "gradient_variance", seed, callback)
 
 
 def ratio_with_error(

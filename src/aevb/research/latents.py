@@ -18,6 +18,7 @@ from aevb.data import model_inputs
 from aevb.evaluation import BLOCK, Callback, Floats, by_block, mean_kl_per_dimension, silent
 from aevb.plumbing.params import Latents
 from aevb.research import scoring
+from aevb.rng import Random
 
 THRESHOLDS = np.logspace(-4, 1, 21)
 """Four per decade: how the number of active units depends on the threshold."""
@@ -62,13 +63,13 @@ def information(
     """
     q_mu, q_log_var = torch.from_numpy(mu).double(), torch.from_numpy(log_var).double()
 
-    def terms(codes: Tensor, random: np.random.Generator) -> dict[str, Tensor]:
+    def terms(codes: Tensor, random: Random) -> dict[str, Tensor]:
         means, log_vars = codes.double().chunk(2, -1)
         kl = kl_per_dimension(means, log_vars).sum(-1)
         log_ratio, log_aggregate = torch.zeros_like(kl), torch.zeros_like(kl)
         prior_alone = Terms(torch.zeros_like(kl), kl, means, log_vars)
         for _ in range(samples):
-            eps = torch.from_numpy(random.standard_normal((BLOCK, mu.shape[1])))[: len(means)]
+            eps = torch.from_numpy(random.normal((BLOCK, mu.shape[1]))).double()[: len(means)]
             log_ratio -= log_importance_weights(prior_alone, eps)
             z = reparameterise(means, log_vars, eps)
             log_aggregate += log_aggregate_ratio(z, q_mu, q_log_var)

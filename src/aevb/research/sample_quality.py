@@ -29,7 +29,7 @@ from aevb.plumbing.params import SampleQuality
 from aevb.report.figures import rows_figure, save_figure
 from aevb.research import scoring
 from aevb.research.classify import Network, classes, features, read_classifier
-from aevb.rng import generator, torch_generator
+from aevb.rng import Random
 
 BLOCK = 100
 """Samples that share a random stream; fixed, so that they do not depend on their number."""
@@ -52,11 +52,9 @@ def samples(model: VAE, count: int, seed: int) -> tuple[Floats, Floats]:
     """Decoder means E[x|z] and draws x ~ p(x|z) for the same z ~ N(0, I), float32 [count, 784]."""
     means, draws = [], []
     for block in range(math.ceil(count / BLOCK)):
-        shape = (BLOCK, model.latent_dim)
-        z = generator("fidelity z", seed, block).standard_normal(shape, np.float32)
-        params = model.decoder(torch.from_numpy(z))
+        random = Random("sample_quality", seed, block)
+        params = model.decoder(torch.from_numpy(random.normal((BLOCK, model.latent_dim))))
         means.append(model.likelihood.mean(params))
-        random = torch_generator("cpu", "fidelity x", seed, block)
         draws.append(model.likelihood.sample(params, random))
     return torch.cat(means)[:count].numpy(), torch.cat(draws)[:count].numpy()
 
@@ -198,8 +196,7 @@ def main(files: Files, settings: SampleQuality) -> None:
         f"--images {images}: should be {least} or more, for {neighbours} neighbours in each of "
         f"{FOLDS} parts, and {count} at most, the number of images",
     )
-    # The purposes of random streams keep their names, which decide the numbers.
-    random = generator("fidelity", settings.seed)
+    random = Random("sample_quality order", settings.seed)
     of_test, of_train = (random.permutation(len(x))[:images] for x in (test, train))
     means, draws = samples(inputs.model, images, settings.seed)
     metrics: dict[str, float] = {"images": images, "neighbours": neighbours}

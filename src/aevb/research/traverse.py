@@ -19,7 +19,7 @@ from aevb.plumbing import cli
 from aevb.plumbing.params import Traverse
 from aevb.report.figures import grid_figure, rows_figure, save_figure
 from aevb.research import scoring
-from aevb.rng import generator
+from aevb.rng import Random
 
 Indices = NDArray[np.int64]
 Labels = NDArray[np.uint8]
@@ -66,15 +66,19 @@ def interpolations(start: Floats, end: Floats, steps: int) -> Floats:
     return np.asarray((1 - share) * start[:, None] + share * end[:, None])
 
 
-def pairs_of_classes(labels: Labels, count: int, random: np.random.Generator) -> Indices:
+def pairs_of_classes(labels: Labels, count: int, random: Random) -> Indices:
     """Pairs of images of different classes, [count, 2]; InputError if there are too few."""
     classes = len(np.unique(labels))
     scoring.require(
         count <= len(labels) and classes > 1,
         f"--pairs {count}: the test set has {len(labels)} images of {classes} classes",
     )
-    first = random.choice(len(labels), count, replace=False)
-    second = [random.choice(np.flatnonzero(labels != labels[image])) for image in first]
+    first = random.permutation(len(labels))[:count]
+    orders = (random.permutation(len(labels)) for _ in first)
+    second = [
+        next(other for other in order if labels[other] != labels[image])
+        for image, order in zip(first, orders, strict=True)
+    ]
     return np.stack((first, second), 1)
 
 
@@ -142,8 +146,8 @@ def main(files: Files, settings: Traverse) -> None:
     """Choose the latents, decode them, write the figures and what they show."""
     inputs = scoring.read_inputs("traverse", files)
     model, labels, run = inputs.model, inputs.test.labels, inputs.run
-    random = generator("traverse", settings.seed)
-    image = int(random.integers(len(labels)))
+    random = Random("traverse", settings.seed)
+    image = int(random.permutation(len(labels))[0])
     pairs = pairs_of_classes(labels, settings.pairs, random)
     mu, log_var = inputs.encode(inputs.x)
     kl = mean_kl_per_dimension(mu, log_var)
