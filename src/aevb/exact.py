@@ -210,6 +210,11 @@ class exact(TorchDispatchMode):
         RuntimeError: if arithmetic is set to be faster than IEEE 754 allows.
     """
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Not: to mark the class for PyTorch's compiler would import that, in two seconds."""
+        return False
+
     def __enter__(self) -> "exact":
         tiny, epsilon = torch.tensor([2.0**-126, 2.0**-24])
         rounds = tiny / 2 > 0 and 1 + epsilon == 1 and 1 + 1.5 * epsilon > 1
