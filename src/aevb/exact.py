@@ -196,7 +196,7 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "reciprocal": lambda x: torch.ones_like(x) / x,
     "sigmoid": with_numpy(elementary.sigmoid),
     "sigmoid_backward": lambda gradient, y: gradient * ((1 - y) * y),
-    "sqrt": with_numpy(np.sqrt),
+    "sqrt": with_numpy(elementary.sqrt),
     "sum": total,
     "tanh": with_numpy(elementary.tanh),
     "tanh_backward": lambda gradient, y: gradient * (1 - y * y),
