@@ -196,6 +196,13 @@ def log1p(x: Floats) -> Floats:
     return np.where(np.isfinite(result), result - ((u - 1) - x) / u, result)
 
 
+@elementwise
+def sqrt(x: Floats) -> Floats:
+    """√x, correctly rounded, as IEEE 754 prescribes."""
+    result: Floats = np.sqrt(x)
+    return result
+
+
 def cos_sin_turns(turns: Floats) -> tuple[Floats, Floats]:
     """cos 2πu and sin 2πu for 0 ≤ u ≤ 1 in float64, each within 2 ulp of 1."""
     quarter = np.rint(turns * 4)

@@ -196,7 +196,7 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "reciprocal": lambda x: torch.ones_like(x) / x,
     "sigmoid": with_numpy(elementary.sigmoid),
     "sigmoid_backward": lambda gradient, y: gradient * ((1 - y) * y),
-    "sqrt": with_numpy(np.sqrt),
+    "sqrt": with_numpy(elementary.sqrt),
     "sum": total,
     "tanh": with_numpy(elementary.tanh),
     "tanh_backward": lambda gradient, y: gradient * (1 - y * y),
@@ -209,6 +209,11 @@ class exact(TorchDispatchMode):
     Raises:
         RuntimeError: if arithmetic is set to be faster than IEEE 754 allows.
     """
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Not: to mark the class for PyTorch's compiler would import that, in two seconds."""
+        return False
 
     def __enter__(self) -> "exact":
         tiny, epsilon = torch.tensor([2.0**-126, 2.0**-24])
