@@ -9,7 +9,8 @@ from typing import Any
 
 from aevb.data import RAW_FILES
 from aevb.plumbing.params import Params
-from graph import ROOT, Values, changed, read_values, run, write_values
+from graph import ROOT, changed, read_values, run, write_values
+from stages import SMALL
 
 MODEL = "results/models/k2-seed0.safetensors"
 METRICS = "results/metrics/k2-seed0.json"
@@ -21,32 +22,6 @@ def digests(mirror: Path) -> list[str]:
     return [hashlib.sha256(file).hexdigest() for file in files]
 
 
-SMALL: Values = {
-    "split": {"validation_size": 100},
-    "model": {"hidden": 16},
-    "train": {"batch_size": 50, "max_epochs": 2, "device": "cpu"},
-    "evaluate": {"iwae_k": 3},
-    "sample": {"rows": 2, "columns": 3},
-    "reconstruct": {"images": 5},
-    "iwae": {"images": 2, "samples": 10},
-    "ais": {"images": 2, "chains": 1, "temperatures": 2, "leapfrog": 1, "iwae_k": 1},
-    "gradient_variance": {"images": 2, "samples": 2},
-    "latents": {"samples": 1},
-    "traverse": {"grid": 2, "dimensions": 1, "steps": 2, "pairs": 1},
-    "classifier": {"epochs": 1},
-    "sample_quality": {"images": 60},
-    "runs": {"latent_dims": [2], "seeds": [0]},
-}
-"""Values of parameters with which a stage takes no longer than its imports."""
-
-
-def small(mirror: Path) -> Values:
-    """The default parameters with small values and the images of a mirror."""
-    data = {"mirror": str(mirror), "sha256": digests(mirror)}
-    defaults: Values = Params().model_dump()
-    return {name: section | (SMALL | {"data": data})[name] for name, section in defaults.items()}
-
-
 def small_repository(tree: Path, mirror: Path) -> Path:
     """A git repository with the files of this working tree and small parameters."""
     files = run("git ls-files --cached --others --exclude-standard -z", ROOT)
@@ -55,7 +30,9 @@ def small_repository(tree: Path, mirror: Path) -> Path:
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, tree / name)
     run("git init --quiet", tree)
-    write_values(tree, small(mirror))
+    values = {**SMALL, "data": {"mirror": str(mirror), "sha256": digests(mirror)}}
+    defaults = Params().model_dump()
+    write_values(tree, {name: defaults[name] | values.get(name, {}) for name in defaults})
     commit(tree, "all files")
     return tree
 

@@ -25,19 +25,37 @@ SETS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage and small settings for it.
+    """A stage.
 
     Attributes:
         sections: its sections of params.yaml.
         inputs, outputs: its required flags and the path of each file within a workspace.
-        settings: further flags, with which it takes no longer than its imports.
+        more: flags besides those of SMALL.
     """
 
     sections: tuple[type[params.Section], ...]
     inputs: dict[str, str]
     outputs: dict[str, str]
-    settings: str = ""
+    more: str = ""
 
+
+SMALL: dict[str, dict[str, Any]] = {
+    "split": {"validation_size": 100},
+    "model": {"hidden": 16},
+    "train": {"batch_size": 50, "max_epochs": 2, "device": "cpu"},
+    "evaluate": {"iwae_k": 3},
+    "sample": {"rows": 2, "columns": 3},
+    "reconstruct": {"images": 5},
+    "iwae": {"images": 2, "samples": 10},
+    "ais": {"images": 2, "chains": 1, "temperatures": 2, "leapfrog": 1, "iwae_k": 1},
+    "gradient_variance": {"images": 2, "samples": 2},
+    "latents": {"samples": 1},
+    "traverse": {"grid": 2, "dimensions": 1, "steps": 2, "pairs": 1},
+    "classifier": {"epochs": 1},
+    "sample_quality": {"images": 60},
+    "runs": {"latent_dims": [2], "seeds": [0]},
+}
+"""Values of parameters with which a stage takes no longer than its imports."""
 
 TEST = {"test": "split/test"}
 MODEL = {"model": "model"}
@@ -46,19 +64,17 @@ STAGES = {
         (params.Split,),
         {"raw": "raw"},
         {name: f"split/{name}" for name in SETS},
-        "--validation_size 100",
     ),
     "train": Stage(
         (params.Model, params.Train),
         {"train": "split/train", "validation": "split/validation"},
         {**MODEL, "history": "history/k2-seed0.csv"},
-        "--latent_dim 2 --hidden 4 --max_epochs 1 --device cpu",
+        more="--latent_dim 2",
     ),
     "evaluate": Stage(
         (params.Evaluate,),
         {**TEST, **MODEL},
         {"metrics": "metrics/k2-seed0.json", "evaluation": "evaluation/k2-seed0.safetensors"},
-        "--iwae_k 2",
     ),
     "sample": Stage(
         (params.Sample,),
@@ -68,7 +84,6 @@ STAGES = {
             "draws": "samples/k2-seed0-draws.png",
             "samples": "samples/k2-seed0.safetensors",
         },
-        "--rows 1 --columns 2",
     ),
     "reconstruct": Stage(
         (params.Reconstruct,),
@@ -77,19 +92,16 @@ STAGES = {
             "figure": "reconstructions/k2-seed0.png",
             "reconstructions": "reconstructions/k2-seed0.safetensors",
         },
-        "--images 2",
     ),
     "compare": Stage(
         (params.Runs,),
         {"results": ""},
         {"output": "comparison"},
-        "--latent_dims 2 --seeds 0",
     ),
     "research latents": Stage(
         (params.Latents,),
         {"train": "split/train", **TEST, **MODEL},
         {name: f"latents/{name}" for name in ("metrics", "arrays")},
-        "--samples 1",
     ),
     "research traverse": Stage(
         (params.Traverse,),
@@ -98,37 +110,31 @@ STAGES = {
             name: f"traverse/{name}"
             for name in ("manifold", "traversals", "interpolations", "arrays")
         },
-        "--grid 2 --dimensions 1 --steps 2 --pairs 1",
     ),
     "research classify": Stage(
         (params.Classifier,),
         {"train": "split/train", **TEST},
         {"classifier": "classifier", "accuracy": "accuracy"},
-        "--epochs 1",
     ),
     "research sample_quality": Stage(
         (params.SampleQuality,),
         {"train": "split/train", **TEST, **MODEL, "classifier": "classifier"},
         {name: f"sample_quality/{name}" for name in ("metrics", "arrays", "figure")},
-        "--images 60",
     ),
     "research iwae": Stage(
         (params.Iwae,),
         {**TEST, **MODEL},
         {name: f"iwae/{name}" for name in ("metrics", "arrays")},
-        "--images 2 --samples 2",
     ),
     "research ais": Stage(
         (params.Ais,),
         {**TEST, **MODEL},
         {name: f"ais/{name}" for name in ("metrics", "arrays")},
-        "--images 2 --chains 1 --temperatures 2 --leapfrog 1 --iwae_k 1",
     ),
     "research gradient_variance": Stage(
         (params.GradientVariance,),
         {**TEST, **MODEL},
         {name: f"gradient_variance/{name}" for name in ("metrics", "arrays")},
-        "--images 2 --samples 2",
     ),
 }
 """All stages but `download`, in an order in which each finds its inputs."""
@@ -181,7 +187,10 @@ def run_or_raise(name: str, *words: object) -> None:
 
 def stage_words(stage: str, inputs: Path, outputs: Path) -> list[str]:
     """The command line of a stage that reads from one workspace and writes into another."""
-    words = STAGES[stage].settings.split()
+    names = {type(section): name for name, section in params.Params()}
+    words = STAGES[stage].more.split()
+    for section in STAGES[stage].sections:
+        words += params.flags(SMALL[names[section]]).split()
     for folder, files in ((inputs, STAGES[stage].inputs), (outputs, STAGES[stage].outputs)):
         for flag, path in files.items():
             words += [f"--{flag}", str(folder / path)]
