@@ -24,7 +24,7 @@ results: $(ready)  ## set up .venv and run the experiment: snakemake --cores all
 report: results  ## report.html: tables, figures and the workflow in one file
 	snakemake --report report.html
 
-handin: $(ready)  ## the answers to the exercises with the present numbers, and model cards
+handin: $(ready)  ## the answers to the exercises with the present numbers
 	snakemake --cores all handin
 
 $(ready): requirements.lock

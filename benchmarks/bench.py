@@ -27,7 +27,7 @@ import matplotlib.pyplot as plt
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
-from aevb.plumbing.provenance import processor  # noqa: E402
+from aevb.plumbing.machine import processor  # noqa: E402
 
 TARGET = 105.56
 # Selected on 10,000 validation images among batch sizes, rates, decays and numbers of epochs.

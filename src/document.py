@@ -7,8 +7,8 @@ is relative to the document, as in a link.
 import base64
 import os.path
 import re
-from argparse import SUPPRESS, Namespace
 from pathlib import Path
+from typing import Annotated
 
 from aevb.files import read_bytes, write_text
 from aevb.plumbing import cli
@@ -78,25 +78,19 @@ def page(text: str, folder: Path) -> str:
     return PAGE.format(title=text.partition("\n")[0].lstrip("# "), body=body)
 
 
-def arguments() -> cli.Parser:
-    """The command line of this script."""
-    parser = cli.parser(__doc__)
-    add = parser.add_argument
-    add("--document", type=Path, required=True, help="the document (.md)")
-    add("--markdown", type=Path, required=True, help="where to write it with the results (.md)")
-    add("--html", type=Path, default=SUPPRESS, help="where to write the page (.html)")
-    return parser
-
-
-def main(args: Namespace) -> None:
+def main(
+    document: Annotated[Path, "the document (.md)"],
+    markdown: Annotated[Path, "where to write it with the results (.md)"],
+    html: Annotated[Path | None, "where to write the page (.html)"] = None,
+) -> None:
     """Fill the document, write it and its page."""
-    source, target = args.document.parent, args.markdown.parent
-    text = filled(read_bytes(args.document).decode(), source)
-    if "html" in args:
-        write_text(args.html, page(text, source))
-    write_text(args.markdown, moved(text, source, target))
-    cli.log.info("document: wrote %s", args.markdown)
+    source, target = document.parent, markdown.parent
+    text = filled(read_bytes(document).decode(), source)
+    if html is not None:
+        write_text(html, page(text, source))
+    write_text(markdown, moved(text, source, target))
+    cli.log.info("document: wrote %s", markdown)
 
 
 if __name__ == "__main__":
-    cli.run(main, arguments())
+    cli.run(main, __doc__)

@@ -9,11 +9,10 @@ import gzip
 import hashlib
 import os
 import zlib
-from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any
 
 import pooch
 
@@ -26,34 +25,28 @@ from aevb.plumbing.params import Data, one_line
 URL = ("http://", "https://")
 
 
-def arguments() -> cli.Parser:
-    """The command line of this stage."""
-    parser = cli.parser(__doc__, Data)
-    add = parser.add_argument
-    add("--bundled", type=Path, default=Path("data/mnist"), help="folder with MNIST's .gz files")
-    add("--output", type=Path, required=True, help="folder to write the IDX files into")
-    return parser
-
-
-def main(args: Namespace) -> None:
+def main(
+    output: Annotated[Path, "folder to write the IDX files into"],
+    data: Data,
+    bundled: Annotated[Path, "folder with MNIST's .gz files"] = Path("data/mnist"),
+) -> None:
     """Find and check the four files, then write them and, as the last file, dataset.json."""
-    data = cli.settings(Data, args)
     if len(data.sha256) not in (0, 4):
         raise InputError(f"--sha256 needs four checksums or none, not {len(data.sha256)}")
     known = data.sha256 or DATASETS[data.name].sha256
     digests = known or [md5 for _, md5 in published(data.name).resources]
     found = {}
     for file, digest in zip(RAW_FILES, digests, strict=True):
-        found[file] = find(file, digest, sources(data, file, digest, args.bundled, args.output))
+        found[file] = find(file, digest, sources(data, file, digest, bundled, output))
     for part in (RAW_FILES[:2], RAW_FILES[2:]):
         images, labels = (parse_idx(found[file], file) for file in part)
         check_pair(images, labels, " and ".join(part))
 
-    (args.output / DATASET_FILE).unlink(missing_ok=True)
+    (output / DATASET_FILE).unlink(missing_ok=True)
     for file, content in found.items():
-        write_bytes(args.output / file, content)
+        write_bytes(output / file, content)
     sha256 = {file: hashlib.sha256(content).hexdigest() for file, content in found.items()}
-    write_json(args.output / DATASET_FILE, {"name": data.name, "sha256": sha256})
+    write_json(output / DATASET_FILE, {"name": data.name, "sha256": sha256})
 
 
 def published(name: str) -> Any:
@@ -85,8 +78,7 @@ def sources(data: Data, file: str, digest: str, bundled: Path, output: Path) -> 
         yield str(output / file)
     shipped = [f"{bundled}/{file}.gz"] if data.name == "mnist" else []
     yield from [*mirrors, *shipped] if data.sha256 else [*shipped, *mirrors]
-    dataset = DATASETS[data.name]
-    if dataset.torchvision and (digest in dataset.sha256 or not dataset.sha256):
+    if DATASETS[data.name].torchvision and not data.sha256:  # official files
         yield from (f"{mirror}{file}.gz" for mirror in published(data.name).mirrors)
 
 
@@ -136,4 +128,4 @@ def reason(error: BaseException) -> str:
 
 
 if __name__ == "__main__":
-    cli.run(main, arguments())
+    cli.run(main, __doc__)

@@ -3,8 +3,8 @@
 Likelihood and binarisation are read from the model file.
 """
 
-from argparse import Namespace
 from pathlib import Path
+from typing import Annotated
 
 from aevb.data import model_inputs, read_set
 from aevb.evaluation import bound_metrics, evaluate, mean_kl_per_dimension
@@ -12,44 +12,35 @@ from aevb.files import write_json, write_tensors
 from aevb.likelihoods import is_likelihood
 from aevb.model import read_model
 from aevb.plumbing import cli
-from aevb.plumbing.devices import repeatable
-from aevb.plumbing.params import Evaluate
+from aevb.plumbing.machine import repeatable
+from aevb.plumbing.params import Evaluate, TestSet, TrainedModel
 
 
-def arguments() -> cli.Parser:
-    """The command line of this stage."""
-    parser = cli.parser(__doc__, Evaluate)
-    add = parser.add_argument
-    add("--test", type=Path, required=True, help="test images (.safetensors)")
-    add("--model", type=Path, required=True, help="the trained model (.safetensors)")
-    add("--metrics", type=Path, required=True, help="the metrics to write (.json)")
-    add("--evaluation", type=Path, required=True, help="terms per image to write (.safetensors)")
-    return parser
-
-
-def main(args: Namespace) -> None:
+def main(
+    test: TestSet,
+    model: TrainedModel,
+    metrics: Annotated[Path, "the metrics to write (.json)"],
+    evaluation: Annotated[Path, "terms per image to write (.safetensors)"],
+    settings: Evaluate,
+) -> None:
     """Evaluate, write the terms of each image and their means."""
-    settings = cli.settings(Evaluate, args)
     repeatable()
-    model, metadata = read_model(args.model)
-    test = read_set(args.test)
-    x = model_inputs(test, metadata["binarisation"])
-    name = f"evaluate k = {model.latent_dim}, seed {metadata['seed']}"
+    vae, metadata = read_model(model)
+    images = read_set(test)
+    x = model_inputs(images, metadata["binarisation"])
+    name = f"evaluate k = {vae.latent_dim}, seed {metadata['seed']}"
     with cli.progress(None, name, len(x), "image") as bar:
-        terms = evaluate(model, x, settings.iwae_k, settings.seed, bar.update)
-    metrics = bound_metrics(terms, settings.iwae_k)
-    metrics["is_log_likelihood"] = int(
-        is_likelihood(metadata["likelihood"], metadata["binarisation"])
-    )
+        terms = evaluate(vae, x, settings.iwae_k, settings.seed, bar.update)
+    means = bound_metrics(terms, settings.iwae_k)
+    suits = is_likelihood(metadata["likelihood"], metadata["binarisation"])
+    means["is_log_likelihood"] = int(suits)
     terms["kl_per_dimension"] = mean_kl_per_dimension(terms["mu"], terms["log_var"])
-    write_tensors(args.evaluation, "evaluation", {**terms, "labels": test.labels}, metadata)
-    write_json(args.metrics, metrics)
-    mark = "" if metrics["is_log_likelihood"] else " († no log-likelihood)"
-    cli.log.info(
-        "%s: ELBO %.2f ± %.2f nats per image%s, wrote %s",
-        *(name, metrics["elbo"], metrics["elbo_se"], mark, args.metrics),
-    )
+    write_tensors(evaluation, "evaluation", {**terms, "labels": images.labels}, metadata)
+    write_json(metrics, means)
+    mark = "" if suits else " († no log-likelihood)"
+    elbo = f"ELBO {means['elbo']:.2f} ± {means['elbo_se']:.2f} nats per image{mark}"
+    cli.log.info("%s: %s, wrote %s", name, elbo, metrics)
 
 
 if __name__ == "__main__":
-    cli.run(main, arguments())
+    cli.run(main, __doc__)

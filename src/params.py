@@ -4,32 +4,47 @@
 """
 
 import json
-import sys
-from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from aevb.plumbing.cli import Parser
 from aevb.plumbing.dependencies import with_code
-from aevb.plumbing.params import IN_WORDS, Params, check_text, one_line
+from aevb.plumbing.params import IN_WORDS, Params, Section, check_text, one_line
+
+HEAD_OF_YAML = """\
+# Every parameter of every stage, in one section per stage. After a change,
+# `snakemake --cores 4` or `dvc repro` runs again what depends on it, and nothing else.
+# yaml-language-server: $schema=workflow/schemas/params.schema.json
+"""
+
+HEAD_OF_MARKDOWN = """\
+# Every parameter
+
+Written by `make generated` from [params.py](../src/aevb/plumbing/params.py). Values are
+set in [params.yaml](../params.yaml); `make check` reports mistakes in it in one line.
+Each parameter is a flag of its stage: `train.decay` is `--decay` of `src/train.py`.
+After a change of a value, both engines run the stages again that use the section, and
+those that use their results. A value added to a list in `runs` adds new runs, and leaves
+the existing ones as they are.
+"""
+
+
+def rows(section: Section) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Name, default and JSON schema of each parameter of a section."""
+    for key, schema in section.model_json_schema()["properties"].items():
+        yield key, json.dumps(getattr(section, key)).strip('"'), schema
 
 
 def as_yaml() -> str:
     """params.yaml with the default of every parameter and its description as a comment."""
-    lines = [
-        "# Every parameter of every stage, in one section per stage. After a change,",
-        "# `snakemake --cores 4` or `dvc repro` runs again what depends on it, and nothing else.",
-        "# yaml-language-server: $schema=workflow/schemas/params.schema.json",
-    ]
+    text = HEAD_OF_YAML
     for name, section in Params():
-        lines += ["", f"{name}:  # {type(section).__doc__}"]
-        schemas = type(section).model_json_schema()["properties"]
-        for key, field in type(section).model_fields.items():
-            value = json.dumps(getattr(section, key)).strip('"')
-            choices = " | ".join(schemas[key].get("enum", []))
-            comment = f"{choices}; {field.description}" if choices else field.description
-            lines.append(f"{f'  {key}: {value}':<26}# {comment}")
-    return "\n".join(lines) + "\n"
+        text += f"\n{name}:  # {type(section).__doc__}\n"
+        for key, default, schema in rows(section):
+            choices = f"{' | '.join(schema['enum'])}; " if "enum" in schema else ""
+            text += f"{f'  {key}: {default}':<26}# {choices}{schema['description']}\n"
+    return text
 
 
 def as_schema() -> str:
@@ -39,25 +54,14 @@ def as_schema() -> str:
 
 def as_markdown() -> str:
     """docs/parameters.md: one table per section."""
-    lines = [
-        "# Every parameter",
-        "",
-        "Written by `make generated` from [params.py](../src/aevb/plumbing/params.py). Values are",
-        "set in [params.yaml](../params.yaml); `make check` reports mistakes in it in one line.",
-        "Each parameter is a flag of its stage: `train.decay` is `--decay` of `src/train.py`.",
-        "After a change of a value, both engines run the stages again that use the section, and",
-        "those that use their results. A value added to a list in `runs` adds new runs, and leaves",
-        "the existing ones as they are.",
-    ]
+    text = HEAD_OF_MARKDOWN
     for name, section in Params():
-        lines += ["", f"## `{name}`", "", str(type(section).__doc__), ""]
-        lines += ["| parameter | values | default | meaning |", "|---|---|---|---|"]
-        schemas = type(section).model_json_schema()["properties"]
-        for key, field in type(section).model_fields.items():
-            default = json.dumps(getattr(section, key)).strip('"')
-            cells = (f"`{key}`", allowed(schemas[key]), f"`{default}`", field.description or "")
-            lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
-    return "\n".join(lines) + "\n"
+        text += f"\n## `{name}`\n\n{type(section).__doc__}\n\n"
+        text += "| parameter | values | default | meaning |\n|---|---|---|---|\n"
+        for key, default, schema in rows(section):
+            meaning = schema["description"].replace("|", r"\|")
+            text += f"| `{key}` | {allowed(schema)} | `{default}` | {meaning} |\n"
+    return text
 
 
 def allowed(schema: dict[str, Any]) -> str:
@@ -69,14 +73,17 @@ def allowed(schema: dict[str, Any]) -> str:
             return f"list of {allowed(items)}"
         case {"pattern": pattern}:
             return IN_WORDS[pattern]
-    words = [str(schema["type"])]
-    for key, sign in (("minimum", "≤"), ("exclusiveMinimum", "<")):
+    text = str(schema["type"])
+    for key, before, after in (
+        ("minimum", "{} ≤ ", ""),
+        ("exclusiveMinimum", "{} < ", ""),
+        ("maximum", "", " ≤ {}"),
+        ("exclusiveMaximum", "", " < {}"),
+    ):
         if key in schema:
-            words = [f"{schema[key]:.15g}", sign, *words]
-    for key, sign in (("maximum", "≤"), ("exclusiveMaximum", "<")):
-        if key in schema:
-            words += [sign, f"{schema[key]:.15g}"]
-    return " ".join(words)
+            limit = f"{schema[key]:.15g}"
+            text = before.format(limit) + text + after.format(limit)
+    return text
 
 
 FILES = {
@@ -86,9 +93,7 @@ FILES = {
     "dvc": lambda: with_code(Path("dvc.yaml").read_text(encoding="utf-8")),
 }
 
-
-def arguments() -> Parser:
-    """The command line of this script."""
+if __name__ == "__main__":
     parser = Parser(description=__doc__.split("\n\n")[0])
     parser.add_argument(
         "what",
@@ -97,27 +102,13 @@ def arguments() -> Parser:
         "schema: its JSON schema; markdown: docs/parameters.md; dvc: dvc.yaml, in which the code "
         "that each stage depends on is brought up to date",
     )
-    parser.add_argument(
-        "path",
-        type=Path,
-        nargs="?",
-        default=Path("params.yaml"),
-        help="file to check (default: params.yaml)",
-    )
-    return parser
-
-
-def main(args: Namespace) -> None:
-    """Check or print."""
+    help_of_path = "file to check (default: params.yaml)"
+    parser.add_argument("path", type=Path, nargs="?", default="params.yaml", help=help_of_path)
+    args = parser.parse_args()
     if args.what in FILES:
         print(FILES[args.what](), end="")
-        return
-    try:
-        check_text(args.path.read_text(encoding="utf-8"), str(args.path))
-    except (OSError, ValueError) as error:
-        print(f"params: error: {one_line(str(error))}", file=sys.stderr)
-        sys.exit(1)
-
-
-if __name__ == "__main__":
-    main(arguments().parse_args())
+    else:
+        try:
+            check_text(args.path.read_text(encoding="utf-8"), str(args.path))
+        except (OSError, ValueError) as error:
+            parser.exit(1, f"params: error: {one_line(str(error))}\n")

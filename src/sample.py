@@ -1,7 +1,7 @@
 """Generate images from the prior: z ~ N(0, I), then the decoder's mean and a draw from p(x|z)."""
 
-from argparse import Namespace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -9,45 +9,42 @@ import torch
 from aevb.files import write_tensors
 from aevb.model import read_model
 from aevb.plumbing import cli
-from aevb.plumbing.devices import repeatable
-from aevb.plumbing.params import Sample
+from aevb.plumbing.machine import repeatable
+from aevb.plumbing.params import Sample, TrainedModel
 from aevb.report.figures import grid_figure, save_figure
 from aevb.rng import generator, torch_generator
 
 
-def arguments() -> cli.Parser:
-    """The command line of this stage."""
-    parser = cli.parser(__doc__, Sample)
-    add = parser.add_argument
-    add("--model", type=Path, required=True, help="the trained model (.safetensors)")
-    add("--means", type=Path, required=True, help="grid of decoder means to write (.png)")
-    add("--draws", type=Path, required=True, help="grid of drawn images to write (.png)")
-    add("--samples", type=Path, required=True, help="z, means and draws to write (.safetensors)")
-    return parser
-
-
 @torch.inference_mode()
-def main(args: Namespace) -> None:
+def main(
+    model: TrainedModel,
+    means: Annotated[Path, "grid of decoder means to write (.png)"],
+    draws: Annotated[Path, "grid of drawn images to write (.png)"],
+    samples: Annotated[Path, "z, means and draws to write (.safetensors)"],
+    settings: Sample,
+) -> None:
     """Sample, write both grids and the images in them."""
-    settings = cli.settings(Sample, args)
     repeatable()
-    model, metadata = read_model(args.model)
-    shape = (settings.rows * settings.columns, model.latent_dim)
+    vae, metadata = read_model(model)
+    shape = (settings.rows * settings.columns, vae.latent_dim)
     z = torch.from_numpy(generator("sample z", settings.seed).standard_normal(shape, np.float32))
-    params = model.decoder(z)
-    means = model.likelihood.mean(params)
-    draws = model.likelihood.sample(params, torch_generator("cpu", "sample x", settings.seed))
-    arrays = {"z": z.numpy(), "means": means.numpy(), "draws": draws.numpy()}
-    write_tensors(args.samples, "samples", arrays, metadata)
-    run = f"k = {model.latent_dim}, seed {metadata['seed']}"
+    params = vae.decoder(z)
+    random = torch_generator("cpu", "sample x", settings.seed)
+    arrays = {
+        "z": z.numpy(),
+        "means": vae.likelihood.mean(params).numpy(),
+        "draws": vae.likelihood.sample(params, random).numpy(),
+    }
+    write_tensors(samples, "samples", arrays, metadata)
+    run = f"k = {vae.latent_dim}, seed {metadata['seed']}"
     for name, path, what in (
-        ("means", args.means, "Decoder means E[x|z]"),
-        ("draws", args.draws, "Draws x ~ p(x|z)"),
+        ("means", means, "Decoder means E[x|z]"),
+        ("draws", draws, "Draws x ~ p(x|z)"),
     ):
         title = f"{what}\nfor z ~ N(0, I), {run}"
         save_figure(path, grid_figure(arrays[name], settings.columns, title))
-    cli.log.info("sample %s: %d images, wrote %s", run, len(z), args.samples)
+    cli.log.info("sample %s: %d images, wrote %s", run, len(z), samples)
 
 
 if __name__ == "__main__":
-    cli.run(main, arguments())
+    cli.run(main, __doc__)

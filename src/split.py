@@ -4,8 +4,8 @@ The permutation is seeded, and each set keeps the order of the original file. Th
 changed.
 """
 
-from argparse import Namespace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
@@ -16,21 +16,15 @@ from aevb.plumbing.params import Split
 from aevb.rng import generator
 
 
-def arguments() -> cli.Parser:
-    """The command line of this stage."""
-    parser = cli.parser(__doc__, Split)
-    add = parser.add_argument
-    add("--raw", type=Path, required=True, help="folder with the IDX files")
-    add("--train", type=Path, required=True, help="training images to write (.safetensors)")
-    add("--validation", type=Path, required=True, help="validation images to write (.safetensors)")
-    add("--test", type=Path, required=True, help="test images to write (.safetensors)")
-    return parser
-
-
-def main(args: Namespace) -> None:
+def main(
+    raw: Annotated[Path, "folder with the IDX files"],
+    train: Annotated[Path, "training images to write (.safetensors)"],
+    validation: Annotated[Path, "validation images to write (.safetensors)"],
+    test: Annotated[Path, "test images to write (.safetensors)"],
+    settings: Split,
+) -> None:
     """Read the raw files, write the three sets."""
-    settings = cli.settings(Split, args)
-    images, labels = read_raw(args.raw, "train")
+    images, labels = read_raw(raw, "train")
     if settings.validation_size >= len(images):
         raise InputError(
             f"--validation_size {settings.validation_size}: leaves none of the {len(images)} "
@@ -38,10 +32,10 @@ def main(args: Namespace) -> None:
         )
     order = generator("split", settings.seed).permutation(len(images))
     held_out, kept = np.split(order, [settings.validation_size])
-    test = read_raw(args.raw, "t10k")
-    described = read_json(args.raw / DATASET_FILE)
+    test_images, test_labels = read_raw(raw, "t10k")
+    described = read_json(raw / DATASET_FILE)
     if "name" not in described:
-        raise InputError(f"{args.raw / DATASET_FILE}: has no name; run the download stage again")
+        raise InputError(f"{raw / DATASET_FILE}: has no name; run the download stage again")
     metadata = {"name": described["name"], "seed": settings.seed}
 
     def write(
@@ -53,10 +47,10 @@ def main(args: Namespace) -> None:
         write_set(path, ImageSet(chosen, source[1][index], index, binary, metadata))
         cli.log.info("split: %d %s images, wrote %s", len(index), name, path)
 
-    write(args.train, "train", (images, labels), kept)
-    write(args.validation, "validation", (images, labels), held_out)
-    write(args.test, "test", test, np.arange(len(test[0])))
+    write(train, "train", (images, labels), kept)
+    write(validation, "validation", (images, labels), held_out)
+    write(test, "test", (test_images, test_labels), np.arange(len(test_images)))
 
 
 if __name__ == "__main__":
-    cli.run(main, arguments())
+    cli.run(main, __doc__)

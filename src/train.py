@@ -6,62 +6,61 @@ checkpoint is written and the exit code is 128 + the signal's number. The same c
 
 import hashlib
 import sys
-from argparse import SUPPRESS, Namespace
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from pydantic import Field
 
-from aevb import data, model, training
+from aevb.data import read_set
 from aevb.files import InputError, write_csv, write_json
-from aevb.plumbing import cli, devices, provenance
+from aevb.model import VAE, write_model
+from aevb.plumbing import cli, machine
 from aevb.plumbing.checkpoints import Checkpoint, Interrupted, exclusive, run_key
 from aevb.plumbing.dependencies import SOURCE, code_of
-from aevb.plumbing.params import Model, Train
+from aevb.plumbing.params import Model, Positive, Seed, Train, TrainSet
+from aevb.training import HISTORY, Training
 
 
-def arguments() -> cli.Parser:
-    """The command line of this stage."""
-    parser = cli.parser(__doc__, Model, Train)
-    add = parser.add_argument
-    add("--train", type=Path, required=True, help="training images (.safetensors)")
-    add("--validation", type=Path, required=True, help="validation images (.safetensors)")
-    add("--model", type=Path, required=True, help="the trained model to write (.safetensors)")
-    add("--history", type=Path, required=True, help="the learning curve to write (.csv)")
-    record = "a record of machine, versions and inputs to write (.json)"
-    add("--provenance", type=Path, default=SUPPRESS, help=record)
-    add("--latent_dim", type=cli.positive, required=True, help="k, the dimensions of z")
-    add("--seed", type=cli.natural, default=0, help="of initial weights, batches and noise")
-    add("--checkpoints", type=Path, default=Path("checkpoints"), help="folder for the checkpoint")
-    add("--checkpoint_seconds", type=cli.seconds, default=30.0, help="time between checkpoints")
-    return parser
-
-
-def main(args: Namespace) -> None:
+def main(
+    train: TrainSet,
+    validation: Annotated[Path, "validation images (.safetensors)"],
+    model: Annotated[Path, "the trained model to write (.safetensors)"],
+    history: Annotated[Path, "the learning curve to write (.csv)"],
+    latent_dim: Annotated[Positive, "k, the dimensions of z"],
+    architecture: Model,
+    settings: Train,
+    provenance: Annotated[
+        Path | None, "a record of machine, versions and inputs to write (.json)"
+    ] = None,
+    seed: Annotated[Seed, "of initial weights, batches and noise"] = 0,
+    checkpoints: Annotated[Path, "folder for the checkpoint"] = Path("checkpoints"),
+    checkpoint_seconds: Annotated[float, Field(ge=0), "seconds between checkpoints"] = 30.0,
+) -> None:
     """Train, write the model and its history, remove the checkpoint."""
-    architecture, settings = cli.settings(Model, args), cli.settings(Train, args)
-    devices.repeatable(settings.threads)
-    device = devices.resolve_device(settings.device)
-    precision = devices.resolve_precision(settings.precision, device)
-    train, validation = data.read_set(args.train), data.read_set(args.validation)
-    if not len(train):
-        raise InputError(f"{args.train}: has no training images; run the split stage again")
+    machine.repeatable(settings.threads)
+    device = machine.resolve_device(settings.device)
+    precision = machine.resolve_precision(settings.precision, device)
+    images, held_out = read_set(train), read_set(validation)
+    if not len(images):
+        raise InputError(f"{train}: has no training images; run the split stage again")
 
     metadata = {
         **architecture.model_dump(),
         **settings.model_dump(),
-        "latent_dim": args.latent_dim,
-        "seed": args.seed,
+        "latent_dim": latent_dim,
+        "seed": seed,
         "device": device,
         "precision": precision,
-        "data": train.metadata,
-        "train_images": len(train),
+        "data": images.metadata,
+        "train_images": len(images),
     }
-    key = run_key({**metadata, "torch": torch.__version__, "content": content(args)})
-    checkpoint = Checkpoint(args.checkpoints, key, args.checkpoint_seconds)
-    vae = model.VAE(args.latent_dim, architecture.hidden, architecture.likelihood)
-    run = training.Training(vae, train, validation, settings, args.seed, device, precision)
-    name = f"train k = {args.latent_dim}, seed {args.seed}"
-    with exclusive(args.model), exclusive(checkpoint.path):
+    key = run_key({**metadata, "torch": torch.__version__, "content": content(train, validation)})
+    checkpoint = Checkpoint(checkpoints, key, checkpoint_seconds)
+    vae = VAE(latent_dim, architecture.hidden, architecture.likelihood)
+    run = Training(vae, images, held_out, settings, seed, device, precision)
+    name = f"train k = {latent_dim}, seed {seed}"
+    with exclusive(model), exclusive(checkpoint.path):
         if saved := checkpoint.load():
             try:
                 run.load_state_dict(*saved)
@@ -78,23 +77,23 @@ def main(args: Namespace) -> None:
                 sys.exit(128 + stop.number)
 
         state = run.state
-        best = state.best_epoch if len(validation) else state.epoch
-        write_csv(args.history, training.HISTORY, state.history)
-        model.write_model(args.model, run.model, {**metadata, "best_epoch": best})
-        if "provenance" in args:
-            files = {"train": args.train, "validation": args.validation, "model": args.model}
+        best = state.best_epoch if len(held_out) else state.epoch
+        write_csv(history, HISTORY, state.history)
+        write_model(model, run.model, {**metadata, "best_epoch": best})
+        if provenance is not None:
+            files = machine.record(train=train, validation=validation, model=model)
             setting = {"device": device, "precision": precision, "threads": settings.threads}
-            write_json(args.provenance, provenance.record(files, **setting))
+            write_json(provenance, files | setting)
         checkpoint.remove()
-    cli.log.info("%s: %d epochs, best %d, wrote %s", name, state.epoch, best, args.model)
+    cli.log.info("%s: %d epochs, best %d, wrote %s", name, state.epoch, best, model)
 
 
-def content(args: Namespace) -> list[str]:
+def content(*images: Path) -> list[str]:
     """Hashes of the images and of the code on which the result depends."""
     code = [SOURCE.parent / path for path in code_of("src/train.py")]
-    paths = [args.train, args.validation, *code]
+    paths = [*images, *code]
     return [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
 
 
 if __name__ == "__main__":
-    cli.run(main, arguments())
+    cli.run(main, __doc__)

@@ -1,7 +1,8 @@
 """Compare the present results with those of a git revision.
 
 Metrics are compared one by one, other files byte by byte. The spread of seeds comes from the study
-`seeds` of the same revision. Nothing is checked out.
+`seeds` of the same revision. Nothing is checked out. The exit code is 4 if a result is different
+or missing.
 """
 
 import json
@@ -9,14 +10,12 @@ import math
 import statistics
 import subprocess
 import sys
-from argparse import Namespace
-from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple
+from typing import Annotated, Any
+
+from scipy.special import stdtrit
 
 from aevb.files import InputError, read_bytes
-from aevb.intervals import student
 from aevb.plumbing import cli
 
 FOLDERS = ("results/metrics", "results/history", "results/comparison")
@@ -32,55 +31,35 @@ SENTENCES = {
 VERDICTS = [*SENTENCES]
 """From the best to the worst."""
 
-Files = dict[str, bytes]
-Metrics = dict[str, Any]
-
-
 LINE = "{:<10}  {:<23}  {:>9}  {:>9}  {:>10}  {}"
-HEAD = LINE.format("run", "metric", "published", "here", "difference", "verdict")
+Results = dict[tuple[str, str], Any]
+"""The values of metrics, by run and metric; the contents of other files, by name and ""."""
 
 
-class Row(NamedTuple):
-    """The verdict on a metric of a run, or on a file as a whole."""
-
-    name: str
-    verdict: str
-    metric: str = ""
-    published: Any = None
-    here: Any = None
-
-    def __str__(self) -> str:
-        if not self.metric:
-            return f"{self.name}: {self.verdict}"
-        numbers = [self.published, self.here, None]
-        if isinstance(self.published, float) and isinstance(self.here, float):
-            numbers[2] = self.here - self.published
-        texts = (f"{n:.6g}" if isinstance(n, float) else str(n or "") for n in numbers)
-        return LINE.format(self.name, self.metric, *texts, self.verdict)
-
-
-def arguments() -> cli.Parser:
-    """The command line of this script."""
-    parser = cli.parser(__doc__)
-    parser.add_argument("--against", default="HEAD", help="git revision with published results")
-    parser.epilog = "Exit code: 4 if a result is different or missing, else 0; 1 on an error."
-    return parser
-
-
-def main(args: Namespace) -> None:
+def main(against: Annotated[str, "git revision with published results"] = "HEAD") -> None:
     """Print a sentence and a table of all metrics and files."""
-    commit = git("rev-parse", "--verify", "--end-of-options", f"{args.against}^{{commit}}")
+    commit = git("rev-parse", "--verify", "--end-of-options", f"{against}^{{commit}}")
     revision = commit.decode().strip()
     paths = (path for folder in FOLDERS for path in Path(folder).glob("[!.]*"))
-    here = {path.as_posix(): read_bytes(path) for path in paths}
-    published = committed(revision, *FOLDERS)
-    for where, found in (("this folder", here), (args.against, published)):
-        if not any(map(is_metrics, found)):
+    here = results({path.as_posix(): read_bytes(path) for path in paths})
+    published = results(committed(revision, *FOLDERS))
+    for where, found in (("this folder", here), (against, published)):
+        if not any(metric for _, metric in found):
             raise InputError(f"{where} holds no {FOLDERS[0]}/*.json")
-    rows = list(compare(published, here, committed(revision, SEEDS)))
-    worst = max((row.verdict for row in rows), key=VERDICTS.index)
-    print(SENTENCES[worst].format(f"{args.against} ({revision[:7]})"))
-    print(HEAD, *rows, sep="\n")
+    verdicts = compare(published, here, results(committed(revision, SEEDS)))
+    worst = max(verdicts.values(), key=VERDICTS.index)
+    print(SENTENCES[worst].format(f"{against} ({revision[:7]})"))
+    print(LINE.format("run", "metric", "published", "here", "difference", "verdict"))
+    for (name, metric), verdict in verdicts.items():
+        before, after = published.get((name, metric)), here.get((name, metric))
+        if metric:
+            both = isinstance(before, float) and isinstance(after, float)
+            values = before, after, after - before if both else None  # type: ignore[operator]
+            texts = (f"{n:.6g}" if isinstance(n, float) else str(n or "") for n in values)
+            print(LINE.format(name, metric, *texts, verdict))
+        else:
+            missing = {before: " (not in the revision)", after: " (missing here)"}
+            print(f"{name}{missing.get(None, '')}: {verdict}")
     sys.exit(4 if worst == DIFFERENT else 0)
 
 
@@ -92,7 +71,7 @@ def git(*words: str) -> bytes:
     return result.stdout
 
 
-def committed(revision: str, *folders: str) -> Files:
+def committed(revision: str, *folders: str) -> dict[str, bytes]:
     """The files that a revision holds in some folders, by their paths."""
     listed = git("ls-tree", "-r", "-z", "--name-only", revision, *folders).decode()
     return {
@@ -100,56 +79,53 @@ def committed(revision: str, *folders: str) -> Files:
     }
 
 
-def is_metrics(path: str) -> bool:
-    """Whether a file holds the metrics of a run."""
-    return path.startswith(f"{FOLDERS[0]}/") and path.endswith(".json")
+def results(files: dict[str, bytes]) -> Results:
+    """The metrics in JSON files, and other files as they are; InputError if one is damaged."""
+    found: Results = {}
+    for path, content in files.items():
+        if path.endswith(".json"):
+            try:
+                metrics = dict(json.loads(content)).items()
+            except (TypeError, ValueError):
+                raise InputError(f"{path}: damaged; make it again") from None
+            found |= {(PurePath(path).stem, metric): value for metric, value in metrics}
+        else:
+            found[path.removeprefix("results/"), ""] = content
+    return found
 
 
-def parsed(content: bytes) -> Metrics:
-    """The metrics in a JSON file; none if it cannot be read."""
-    try:
-        value = json.loads(content)
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def compare(published: Files, here: Files, seeds: Files) -> Iterator[Row]:
-    """The verdicts on all metrics of all runs, then on all other files."""
-    metrics: dict[str, list[str]] = {}
-    for path in sorted({*published, *here}, key=lambda path: (not is_metrics(path), path)):
-        name = PurePath(path).stem if is_metrics(path) else path.removeprefix("results/")
-        if path not in published or path not in here:
-            missing = " (missing here)" if path in published else " (not in the revision)"
-            yield Row(name + missing, DIFFERENT)
-        elif is_metrics(path):
-            of_k = [parsed(seeds[seed]) for seed in seeds if f"/{name.split('-')[0]}-" in seed]
-            rows = list(compare_metrics(name, parsed(published[path]), parsed(here[path]), of_k))
-            metrics[name] = [row.verdict for row in rows]
-            yield from rows
-        elif published[path] == here[path]:
-            yield Row(name, SAME)
-        else:  # a figure or table has no tolerance of its own and follows its metrics
-            behind = metrics.get(PurePath(path).stem) or list(chain(*metrics.values()))
-            worst = max(behind, key=VERDICTS.index, default=SAME)
-            yield Row(name, DIFFERENT if worst == SAME else worst)
-
-
-def compare_metrics(
-    name: str, published: Metrics, here: Metrics, seeds: list[Metrics]
-) -> Iterator[Row]:
-    """The verdicts on the metrics of a run, given the metrics of other seeds with the same k."""
-    if not published or not here:
-        yield Row(f"{name} (not readable)", DIFFERENT)
-    exact = {key: value for key, value in published.items() if not isinstance(value, float)}
-    seeds = [seed for seed in seeds if exact.items() <= seed.items()]  # the same settings
-    for metric in sorted({*published, *here}):
-        before, after = published.get(metric), here.get(metric)
+def compare(published: Results, here: Results, seeds: Results) -> dict[tuple[str, str], str]:
+    """The verdicts on all metrics, then on all other files."""
+    verdicts: dict[tuple[str, str], str] = {}
+    for name, metric in sorted({*published, *here}, key=lambda key: (not key[1], key)):
+        before, after = published.get((name, metric)), here.get((name, metric))
         verdict = SAME if before == after else DIFFERENT
         if verdict == DIFFERENT and isinstance(before, float) and isinstance(after, float):
-            limit = spread([seed.get(metric) for seed in seeds])
+            limit = spread(alike(name, metric, published, seeds))
             verdict = WITHIN if abs(after - before) <= limit else DIFFERENT
-        yield Row(name, verdict, metric, before, after)
+        elif verdict == DIFFERENT and isinstance(before, bytes) and isinstance(after, bytes):
+            # A figure or table has no tolerance of its own and follows its metrics.
+            own = [found for (run, _), found in verdicts.items() if run == PurePath(name).stem]
+            if max(own or verdicts.values(), key=VERDICTS.index) == WITHIN:
+                verdict = WITHIN
+        verdicts[name, metric] = verdict
+    return verdicts
+
+
+def alike(run: str, metric: str, published: Results, seeds: Results) -> list[Any]:
+    """A metric of other seeds that have the same k and the same settings as a run."""
+    exact = {
+        key: value
+        for (name, key), value in published.items()
+        if name == run and not isinstance(value, float)
+    }
+    return [
+        value
+        for (name, key), value in seeds.items()
+        if key == metric
+        and name.split("-")[0] == run.split("-")[0]
+        and all(seeds.get((name, setting)) == exact[setting] for setting in exact)
+    ]
 
 
 def spread(values: list[Any]) -> float:
@@ -162,8 +138,8 @@ def spread(values: list[Any]) -> float:
     numbers = [value for value in values if isinstance(value, float)]
     if len(numbers) < 3:
         return 0.0
-    return student(len(numbers) - 1, 0.995) * math.sqrt(2) * statistics.stdev(numbers)
+    return float(stdtrit(len(numbers) - 1, 0.995) * math.sqrt(2) * statistics.stdev(numbers))
 
 
 if __name__ == "__main__":
-    cli.run(main, arguments())
+    cli.run(main, __doc__)

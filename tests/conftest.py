@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from aevb.data import RAW_FILES, ImageSet, fixed_draw, write_set
 from aevb.files import read_json, read_tensors
-from aevb.model import write_model
+from aevb.model import VAE, write_model
 from graph import ROOT, run
 from repository import clone, small_repository
 from stages import SETS, STAGES, run_or_raise, run_stage
@@ -127,6 +127,18 @@ def by_dvc(origin, tmp_path_factory) -> Path:
     tree = clone(origin, tmp_path_factory.mktemp("dvc") / "tree")
     run("dvc repro", tree)
     return tree
+
+
+@pytest.fixture(scope="session")
+def untrained() -> Callable:
+    """Makes a small VAE with its initial weights."""
+
+    def make(latent_dim: int = 2, hidden: int = 20, likelihood: str = "bernoulli") -> VAE:
+        model = VAE(latent_dim, hidden, likelihood)
+        model.initialise(torch.Generator().manual_seed(0), torch.full((784,), 0.3))
+        return model.eval().requires_grad_(False)
+
+    return make
 
 
 @pytest.fixture

@@ -59,26 +59,29 @@ class LinearGaussian:
     def log_px(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
         return stats.multivariate_normal(self.b.numpy(), self.covariance).logpdf(x)
 
-    def residual(self, x: NDArray[np.float32]) -> Tensor:
+    def residual(self, x: Tensor) -> Tensor:
         """x less its reconstruction from the mean of q(z|x)."""
-        centred = torch.from_numpy(x).double() - self.b
-        return centred - centred @ self.a.T @ self.w.T
+        return x - self.b - self.encode(x)[0] @ self.w.T
 
-    def mean_log_px_given_z(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
-        """E over q(z|x) of log p(x|z)."""
+    def elbo_terms(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean of log p(x|z) over q(z|x) and the KL term, [B] each, differentiable."""
+        mu, log_var = self.encode(x)
         spread = (self.v * self.w.square().sum(0)).sum()
         distance = self.residual(x).square().sum(-1) + spread
-        return (-distance / (2 * S**2) - D / 2 * math.log(2 * math.pi * S**2)).numpy()
+        mean = -distance / (2 * S**2) - D / 2 * math.log(2 * math.pi * S**2)
+        return mean, (mu.square() + self.v - 1 - log_var).sum(-1) / 2
+
+    def mean_log_px_given_z(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
+        return self.elbo_terms(torch.from_numpy(x))[0].numpy()
+
+    def kl(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
+        return self.elbo_terms(torch.from_numpy(x))[1].numpy()
 
     def noise(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
         """Standard deviation over q(z|x) of log p(x|z), which is quadratic in the noise."""
         u = self.w * self.v.sqrt()
-        linear = 4 * (self.residual(x) @ u).square().sum(-1)
+        linear = 4 * (self.residual(torch.from_numpy(x)) @ u).square().sum(-1)
         return ((linear + 2 * (u.T @ u).square().sum()) / (4 * S**4)).sqrt().numpy()
-
-    def kl(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
-        mu = self.encode(torch.from_numpy(x))[0]
-        return ((mu.square() + self.v - 1 - self.v.log()).sum(-1) / 2).numpy()
 
 
 def model(wrong: float = 0) -> LinearGaussian:
@@ -93,3 +96,9 @@ def model(wrong: float = 0) -> LinearGaussian:
     return LinearGaussian(
         w, b, a + wrong * 0.1 * error, torch.exp(0.8 * torch.tensor(wrong)) / precision
     )
+
+
+def z_score(values: NDArray[np.floating]) -> float:
+    """The mean in standard errors."""
+    values = np.asarray(values, float)
+    return float(values.mean() / stats.sem(values))

@@ -61,24 +61,16 @@ def wait_for(ready: Callable[[], object], *processes: subprocess.Popen[bytes]) -
 
 
 def steps_saved(checkpoints: Path, epoch: int) -> int:
-    """How many steps the one checkpoint in a folder holds; 0 without one.
-
-    Args:
-        checkpoints: the folder.
-        epoch: the number of steps in an epoch.
-    """
+    """How many steps the checkpoint in a folder holds, for epochs of `epoch` steps; 0 without."""
     for path in checkpoints.glob("[!.]*.safetensors"):
-        try:
-            with safe_open(path, framework="numpy") as file:
-                metadata = json.loads(file.metadata()["aevb"])
-        except FileNotFoundError:  # removed just now
-            return 0
-        return int(metadata["epoch"] * epoch + metadata["step"])
+        with suppress(FileNotFoundError), safe_open(path, framework="numpy") as file:
+            metadata = json.loads(file.metadata()["aevb"])
+            return int(metadata["epoch"] * epoch + metadata["step"])
     return 0
 
 
 def steps_resumed(log: str, epoch: int) -> list[int]:
-    """The steps from which trainings say that they resume; `epoch` is its number of steps."""
+    """The steps from which trainings say that they resume, for epochs of `epoch` steps."""
     found = re.findall(r"resumed in epoch (\d+), step (\d+), ", log)
     return [(int(number) - 1) * epoch + int(step) for number, step in found]
 
@@ -92,9 +84,8 @@ def kill_at_random(
 ) -> list[int]:
     """Start a training and kill -9 it, again and again, at random moments.
 
-    Three quarters of the moments are a random step of the training plus a random short time, so
-    that they fall anywhere in a step or in the writing of a checkpoint. The others are random times
-    after the start, which fall into imports and reading.
+    Most kills come after a random step and a random short time, so that they fall anywhere in a
+    step or in the writing of a checkpoint. A quarter may come before, in imports and reading.
 
     Args:
         number: how many times.
@@ -111,14 +102,9 @@ def kill_at_random(
     for aim in sorted(chance.uniform(0, 0.7 * total) for _ in range(number)):
         target = max(aim, saved())
         process = begin(chance)
-        timed = chance.random() < 0.25
-        after = time.monotonic() + chance.uniform(0, 3) if timed else math.inf
-        wait_for(
-            lambda target=target, after=after: saved() > target or time.monotonic() > after,
-            process,
-        )
-        if not timed:
-            time.sleep(chance.uniform(0, 0.02))
+        end = time.monotonic() + (chance.uniform(0, 3) if chance.random() < 0.25 else math.inf)
+        wait_for(lambda target=target, end=end: saved() > target or time.monotonic() > end, process)
+        time.sleep(chance.uniform(0, 0.02))
         kill_group(process)
         assert process.returncode == -signal.SIGKILL, "the training ended before the kill"
         held.append(saved())

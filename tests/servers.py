@@ -1,29 +1,29 @@
 """A web server on this machine that gives the answers that a test has prepared."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
-from typing import Any
+from typing import Any, NamedTuple
 
-Answer = Callable[["Handler"], None]
+
+class Answer(NamedTuple):
+    """A status, the length that the header states, and a body."""
+
+    status: int
+    length: int
+    body: bytes
 
 
 class Server(ThreadingHTTPServer):
     """Each path has a list of answers, which are given in turn; the last one is repeated."""
 
-    daemon_threads = True
-
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
         self.answers: dict[str, list[Answer]] = {}
         self.seen: list[str] = []
         self.headers: list[dict[str, str]] = []
-
-    @property
-    def url(self) -> str:
-        """The server's address."""
-        return f"http://127.0.0.1:{self.server_port}"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -36,7 +36,11 @@ class Handler(BaseHTTPRequestHandler):
         self.server.seen.append(self.path)
         self.server.headers.append(dict(self.headers))
         answers = self.server.answers.get(self.path, [send(b"", 404)])
-        (answers.pop(0) if len(answers) > 1 else answers[0])(self)
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        self.send_response(answer.status)
+        self.send_header("Content-Length", str(answer.length))
+        self.end_headers()
+        self.wfile.write(answer.body)
 
     def log_message(self, *_: Any) -> None:
         """Write nothing to the terminal."""
@@ -46,22 +50,11 @@ class Handler(BaseHTTPRequestHandler):
 def serving() -> Iterator[Server]:
     """A server that runs while the block does."""
     with Server() as server:
-        thread = Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join(5)
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server
+        server.shutdown()
 
 
 def send(body: bytes, status: int = 200, length: int | None = None) -> Answer:
     """An answer with a body, whose header may state a wrong length."""
-
-    def answer(handler: Handler) -> None:
-        handler.send_response(status)
-        handler.send_header("Content-Length", str(len(body) if length is None else length))
-        handler.end_headers()
-        handler.wfile.write(body)
-
-    return answer
+    return Answer(status, len(body) if length is None else length, body)

@@ -5,5 +5,5 @@ importance-weighted bound), `training` (the training loop), `evaluation` (number
 They use `data` (images and binarisation), `rng` (random numbers) and `files` (reading and writing).
 
 `research` holds the stages on request, `report` the tables, figures and discussion, `plumbing` what
-decides no result: parameters, command line, checkpoints, devices.
+decides no result: parameters, command line, checkpoints, machine.
 """

@@ -25,25 +25,46 @@ DRAWS = 5
 """Draws of z that are computed at a time: few enough for their logits to fit into the cache."""
 
 Floats = NDArray[np.float32]
+Callback = Callable[[int], Any]
+"""Called with the number of images that were finished."""
 
 
-def draws(
-    model: LatentVariableModel,
-    images: Tensor,
-    mu: Tensor,
-    log_var: Tensor,
-    samples: int,
-    random: np.random.Generator,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield log p(x|z) and log w for `samples` draws of z from q(z|x), a few draws at a time.
+def silent(_: int) -> None:
+    """The callback that does nothing."""
 
-    Both are float64, [R, B], for a block of images [B, D] with mu and log sigma², each [B, k].
+
+def by_block(
+    compute: Callable[[Tensor, np.random.Generator], dict[str, Tensor]],
+    x: Floats,
+    purpose: str,
+    seed: int,
+    callback: Callback,
+    dtype: torch.dtype = torch.float32,
+) -> dict[str, NDArray[Any]]:
+    """Apply `compute` to each block of images [N, D] and concatenate the tensors it returns.
+
+    The random numbers of a block are determined by purpose, seed and block, so the results of an
+    image do not depend on how many images there are.
     """
+    blocks = []
+    for block, images in enumerate(torch.from_numpy(x).split(BLOCK)):
+        blocks.append(compute(images, generator(purpose, seed, block)))
+        callback(len(images))
+    return {
+        name: torch.cat([each[name] for each in blocks]).to(dtype).numpy() for name in blocks[0]
+    }
+
+
+def noise(mu: Tensor, samples: int, random: np.random.Generator) -> Iterator[Tensor]:
+    """Yield N(0, I) noise [R, B, k] for a block of codes [B, k], a few of `samples` at a time."""
     for start in range(0, samples, DRAWS):
         shape = (min(DRAWS, samples - start), BLOCK, mu.shape[1])
-        eps = torch.from_numpy(random.standard_normal(shape, np.float32))[:, : len(images)]
-        terms = encoded_terms(model, images, mu, log_var, eps)
-        yield terms.log_px_given_z.double(), log_importance_weights(terms, eps).double()
+        yield torch.from_numpy(random.standard_normal(shape, np.float32))[:, : len(mu)]
+
+
+def bound_of_all(log_weights: Tensor) -> dict[str, Tensor]:
+    """The IWAE bound with all draws, [B], for log weights [R, B]."""
+    return {"iwae_bound": iwae_bound(log_weights)}
 
 
 @torch.inference_mode()
@@ -52,40 +73,38 @@ def evaluate(
     x: Floats,
     samples: int,
     seed: int,
-    callback: Callable[[int], Any] = lambda _: None,
+    callback: Callback = silent,
+    bounds: Callable[[Tensor], dict[str, Tensor]] = bound_of_all,
 ) -> dict[str, Floats]:
     """The terms of the bounds for images [N, D], with `samples` draws of z per image.
 
-    The noise is determined by the seed and the block of images, so the terms of an image do not
-    depend on how many images are evaluated. Sums over draws are in float64.
+    Sums over draws are in float64.
 
     Returns:
         float32 arrays, in nats per image: elbo, its terms log_px_given_z (mean over the draws) and
-        kl (closed form), iwae_bound (K = samples), each [N]; and mu, log_var, each [N, k].
+        kl (closed form), each [N]; what `bounds` makes of the log weights, by default iwae_bound
+        (K = samples), [N]; and mu, log_var, each [N, k].
     """
-    blocks: list[dict[str, Tensor]] = []
-    for block, images in enumerate(torch.from_numpy(x).split(BLOCK)):
+
+    def terms(images: Tensor, random: np.random.Generator) -> dict[str, Tensor]:
         mu, log_var = model.encode(images)
-        random = generator("evaluate", seed, block)
-        log_px_given_z, log_weights = zip(
-            *draws(model, images, mu, log_var, samples, random), strict=True
-        )
+        log_px_given_z, log_weights = [], []
+        for eps in noise(mu, samples, random):
+            some = encoded_terms(model, images, mu, log_var, eps)
+            log_px_given_z.append(some.log_px_given_z.double())
+            log_weights.append(log_importance_weights(some, eps).double())
         reconstruction = torch.cat(log_px_given_z).mean(0)
         kl = kl_per_dimension(mu.double(), log_var.double()).sum(-1)
-        blocks.append(
-            {
-                "elbo": reconstruction - kl,
-                "log_px_given_z": reconstruction,
-                "kl": kl,
-                "iwae_bound": iwae_bound(torch.cat(log_weights)),
-                "mu": mu,
-                "log_var": log_var,
-            }
-        )
-        callback(len(images))
-    return {
-        name: torch.cat([block[name] for block in blocks]).float().numpy() for name in blocks[0]
-    }
+        return {
+            "elbo": reconstruction - kl,
+            "log_px_given_z": reconstruction,
+            "kl": kl,
+            **bounds(torch.cat(log_weights)),
+            "mu": mu,
+            "log_var": log_var,
+        }
+
+    return by_block(terms, x, "evaluate", seed, callback)
 
 
 def bound_metrics(terms: dict[str, Floats], samples: int) -> dict[str, float]:

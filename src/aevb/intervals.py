@@ -17,6 +17,19 @@ class Estimate(NamedTuple):
     low: float
     high: float
 
+    def text(self, sign: str = "") -> str:
+        """`mean [low, high]`; with the sign "+", positive numbers have a sign too."""
+        return f"{self.mean:{sign}.2f} [{self.low:{sign}.2f}, {self.high:{sign}.2f}]"
+
+    def as_change(self) -> str:
+        """A difference in words; it is not significant if its interval includes zero."""
+        mean, se, low, high = self
+        if low <= 0 <= high:
+            return f"not significantly different ({self.text('+')})"
+        if mean < 0:
+            return f"lower by {Estimate(-mean, se, -high, -low).text()}"
+        return f"higher by {self.text()}"
+
 
 def mean_and_se(values: ArrayLike) -> tuple[float, float]:
     """Mean of independent values and its standard error, s / √n, in float64."""

@@ -1,6 +1,5 @@
 """The classifier learns from gray and binarised images, and its training is repeatable."""
 
-import math
 from itertools import product
 
 import numpy as np
@@ -47,52 +46,34 @@ def test_batches_are_shifted_and_half_of_each_is_binarised_anew(small_sets, monk
     monkeypatch.setattr(
         Network, "forward", lambda self, x: (seen.append(x.clone()), forward(self, x))[1]
     )
-    counts: list[int] = []
-    classify.train(small_sets[0], Classifier(epochs=2, batch_size=50), counts.append)
-    assert counts == [50] * 12
-    gray = {
+    classify.train(small_sets[0], Classifier(epochs=2, batch_size=50))
+    assert len(seen) == 12
+    gray = model_inputs(small_sets[0], "none").reshape(-1, 28, 28)
+    shifted = {
         row.tobytes(): (place, move)
         for move in product((-1, 0, 1), repeat=2)
-        for place, row in enumerate(
-            np.roll(model_inputs(small_sets[0], "none").reshape(-1, 28, 28), move, (1, 2))
-        )
+        for place, row in enumerate(np.roll(gray, move, (1, 2)))
     }
     drawn = torch.cat([x[::2] for x in seen])
     assert set(drawn.unique().tolist()) == {0, 1}
     moves = []
     for epoch in (seen[:6], seen[6:]):
-        left = [[gray[row.numpy().tobytes()] for row in x[1::2]] for x in epoch]
+        left = [[shifted[row.numpy().tobytes()] for row in x[1::2]] for x in epoch]
         assert len({place for batch in left for place, _ in batch}) == 150
         moves += [{move for _, move in batch} for batch in left]
     assert {len(batch) for batch in moves} == {1}
     assert len(set.union(*moves)) > 4
     # The share of ones is the mean gray level, within the noise of the choice of images.
-    mean = model_inputs(small_sets[0], "none").mean()
-    assert float(drawn.mean()) == pytest.approx(float(mean), rel=0.05)
+    assert float(drawn.mean()) == pytest.approx(float(gray.mean()), rel=0.05)
     assert len({row.numpy().tobytes() for row in drawn}) == 300
 
 
-def test_initial_weights_are_uniform_in_their_range():
-    network = Network()
-    network.initialise(torch.Generator().manual_seed(0))
-    inputs = {"first": 25, "second": 400, "hidden": 1568, "output": 64}
-    for name, layer in network.named_children():
-        bound = 1 / math.sqrt(inputs[name])
-        both = torch.cat([parameter.detach().flatten() for parameter in layer.parameters()])
-        assert float(both.abs().max()) <= bound
-        assert float(both.std()) == pytest.approx(bound / math.sqrt(3), rel=0.1)
-
-
-def test_classes_are_predicted_from_features(trained, small_sets, monkeypatch):
+def test_classes_are_predicted_from_features(trained, small_sets):
     x = model_inputs(small_sets[2], "none")
     found = features(trained, x)
-    assert found.shape == (100, classify.FEATURES)
-    assert found.dtype == np.float32
-    assert (found >= 0).all()
+    assert (found.shape, found.dtype) == ((100, classify.FEATURES), np.float32)
     logits = trained(torch.from_numpy(x))
     np.testing.assert_array_equal(classes(trained, found), logits.argmax(1))
-    monkeypatch.setattr(classify, "BLOCK", 7)
-    np.testing.assert_allclose(features(trained, x), found, rtol=1e-4, atol=1e-5)
 
 
 def test_the_stage_writes_a_classifier_that_can_be_read(small_sets, tmp_path, run_research):
@@ -101,7 +82,5 @@ def test_the_stage_writes_a_classifier_that_can_be_read(small_sets, tmp_path, ru
     names = ("train", "test", "classifier", "accuracy")
     words = [word for name in names for word in (f"--{name}", tmp_path / name)]
     run_research("classify", *words, "--epochs", 1)
-    network = read_classifier(tmp_path / "classifier")
-    assert not any(parameter.requires_grad for parameter in network.parameters())
-    found = accuracies(network, small_sets[2])
+    found = accuracies(read_classifier(tmp_path / "classifier"), small_sets[2])
     assert read_json(tmp_path / "accuracy") == pytest.approx(found, rel=1e-5)

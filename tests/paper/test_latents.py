@@ -10,11 +10,9 @@ from scipy.integrate import quad
 
 from aevb.data import fixed_draw, write_set
 from aevb.files import InputError
-from aevb.model import VAE
 from aevb.research.latents import (
     active_units,
     information,
-    latent_metrics,
     log_aggregate_ratio,
     predicted_classes,
     unit_variances,
@@ -42,7 +40,6 @@ def arbitrary(images: int, latent_dim: int) -> tuple[np.ndarray, np.ndarray]:
 def integrals(mu: np.ndarray, log_var: np.ndarray) -> dict[str, np.ndarray]:
     """The terms of each image in one dimension, by quadrature."""
     posteriors = [stats.norm(m, math.exp(v / 2)) for m, v in zip(mu, log_var, strict=True)]
-    prior = stats.norm()
 
     def log_aggregate(z: float) -> float:
         return math.log(np.mean([q.pdf(z) for q in posteriors]))
@@ -50,15 +47,11 @@ def integrals(mu: np.ndarray, log_var: np.ndarray) -> dict[str, np.ndarray]:
     def mean(q: stats.rv_continuous, f: object) -> float:
         return quad(lambda z: q.pdf(z) * f(z), q.ppf(1e-15), q.ppf(1 - 1e-15), limit=200)[0]
 
-    return {
-        "kl": np.array([mean(q, lambda z, q=q: q.logpdf(z) - prior.logpdf(z)) for q in posteriors]),
-        "mutual_information": np.array(
-            [mean(q, lambda z, q=q: q.logpdf(z) - log_aggregate(z)) for q in posteriors]
-        ),
-        "marginal_kl": np.array(
-            [mean(q, lambda z: log_aggregate(z) - prior.logpdf(z)) for q in posteriors]
-        ),
-    }
+    kl = [mean(q, lambda z, q=q: q.logpdf(z) - stats.norm.logpdf(z)) for q in posteriors]
+    marginal = [mean(q, lambda z: log_aggregate(z) - stats.norm.logpdf(z)) for q in posteriors]
+    mutual = [mean(q, lambda z, q=q: q.logpdf(z) - log_aggregate(z)) for q in posteriors]
+    terms = {"kl": kl, "mutual_information": mutual, "marginal_kl": marginal}
+    return {name: np.array(values) for name, values in terms.items()}
 
 
 def test_terms_match_their_integrals():
@@ -70,9 +63,6 @@ def test_terms_match_their_integrals():
         error = draws.std(0, ddof=1) / math.sqrt(len(draws))
         assert (error < 0.02).all()
         assert (abs(draws.mean(0) - expected[name]) < 4.5 * error).all(), name
-    # The identity holds for the integrals.
-    both = expected["mutual_information"] + expected["marginal_kl"]
-    np.testing.assert_allclose(both, expected["kl"], atol=1e-8)
 
 
 def test_the_residual_has_the_variance_of_monte_carlo_error():
@@ -86,10 +76,6 @@ def test_the_residual_has_the_variance_of_monte_carlo_error():
     z = terms["kl_residual"] / np.sqrt(variance)
     assert abs(z.mean()) < 4 / math.sqrt(len(z))
     assert (z**2).mean() == pytest.approx(1, abs=4 * (z**2).std() / math.sqrt(len(z)))
-    metrics = latent_metrics(terms, {}, np.zeros(400, np.uint8))
-    error = math.sqrt(variance.sum()) / 400
-    assert metrics["kl_residual_se"] == pytest.approx(error, rel=0.2)
-    assert abs(metrics["kl_residual"]) < 4 * error
 
 
 @pytest.mark.parametrize("images", [1, 130])
@@ -97,14 +83,6 @@ def test_equal_posteriors_have_no_mutual_information(images):
     mu, log_var = arbitrary(1, 3)
     terms = information(np.repeat(mu, images, 0), np.repeat(log_var, images, 0), 6, seed=1)
     np.testing.assert_allclose(terms["mutual_information"], 0, atol=1e-12)
-    sampled = terms["kl"] - terms["kl_residual"]
-    np.testing.assert_allclose(terms["marginal_kl"], sampled, atol=1e-12)
-
-
-def test_terms_are_zero_if_the_posterior_is_the_prior():
-    terms = information(np.zeros((7, 2), np.float32), np.zeros((7, 2), np.float32), 3, seed=0)
-    for values in terms.values():
-        np.testing.assert_allclose(values, 0, atol=1e-14)
 
 
 def test_mutual_information_of_separate_posteriors_is_log_n():
@@ -160,19 +138,10 @@ def blobs(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def test_separable_classes_are_all_found():
     (mu, labels), (test_mu, test_labels) = blobs(500, 0), blobs(300, 1)
-    predictions = predicted_classes(mu, labels, test_mu, 5)
-    for predicted in predictions.values():
+    found = predicted_classes(mu, labels, test_mu, 5)
+    assert set(found) == {"knn", "linear"}
+    for predicted in found.values():
         np.testing.assert_array_equal(predicted, test_labels)
-
-
-def test_accuracy_of_shuffled_labels_is_chance():
-    (mu, labels), (test_mu, test_labels) = blobs(1000, 0), blobs(1000, 1)
-    shuffled = np.random.default_rng(5).permutation(labels)
-    predictions = predicted_classes(mu, shuffled, test_mu, 5)
-    knn, linear = ((predictions[name] == test_labels).sum() for name in ("knn", "linear"))
-    low, high = stats.binom(1000, 0.1).ppf([1e-4, 1 - 1e-4])
-    assert low <= knn <= high
-    assert linear <= 350  # predictions within a cluster are alike: one of ten adds a tenth
 
 
 @pytest.mark.parametrize(("count", "classes", "neighbours"), [(4, 2, 5), (20, 1, 5)])
@@ -188,15 +157,14 @@ def test_training_images_have_the_static_draw_of_training(small_sets, tmp_path):
     np.testing.assert_array_equal(read_training_set(tmp_path / "train").binary, expected)
 
 
-def test_the_stage_writes_metrics_of_its_arrays(scored):
-    model = VAE(3, 8, "bernoulli")
-    model.initialise(torch.Generator().manual_seed(1), torch.full((784,), 0.1))
-    metrics, arrays = scored("latents", model, "--samples", 3, sets=("train", "test"))
+def test_the_stage_writes_metrics_of_its_arrays(scored, untrained):
+    metrics, arrays = scored("latents", untrained(3), "--samples", 3, sets=("train", "test"))
     assert metrics["images"] == 100
     both = metrics["mutual_information"] + metrics["marginal_kl"] + metrics["kl_residual"]
     assert metrics["kl"] == pytest.approx(both, abs=1e-5)
     assert metrics["kl"] == pytest.approx(arrays["kl_per_dimension"].sum(), rel=1e-5)
+    residual = arrays["kl_residual"]
+    assert metrics["kl_residual_se"] == pytest.approx(stats.sem(residual), rel=1e-5)
     assert metrics["active_units"] == (arrays["unit_variances"] > 0.01).sum()
     right = (arrays["knn_prediction"] == arrays["labels"]).mean()
     assert metrics["knn_accuracy"] == pytest.approx(right, rel=1e-5)
-    assert arrays["active_units"].tolist() == sorted(arrays["active_units"], reverse=True)

@@ -46,13 +46,10 @@ def by_definition(real: Points, fake: Points, neighbours: int) -> dict[str, floa
     }
 
 
-def rotation(dimensions: int) -> Points:
-    return stats.ortho_group(dimensions, seed=1).rvs()
-
-
 @pytest.mark.parametrize("neighbours", [1, 3, 7])
 @pytest.mark.parametrize(("real", "fake"), [(40, 40), (25, 60), (60, 25)])
-def test_the_formulas_of_the_papers(real, fake, neighbours):
+def test_the_formulas_of_the_papers(real, fake, neighbours, monkeypatch):
+    monkeypatch.setattr(sample_quality, "DISTANCES", 7)
     x, y = normal(real, 3, seed=0), normal(fake, 3, seed=1, shift=0.7)
     found = of(x, y, neighbours)
     assert found == pytest.approx(by_definition(x, y, neighbours))
@@ -63,23 +60,12 @@ def test_three_points_by_hand():
     """On a line, k = 1: balls around 0, 1, 3 reach to [-1, 1], [0, 2], [1, 5]."""
     real, fake = np.array([[0.0], [1], [3]]), np.array([[2.0], [10], [11]])
     # 2 is on the surface of the second ball and in the third; the ball of 2 reaches to 10.
-    assert of(real, fake, 1) == {"precision": 1 / 3, "recall": 1, "density": 2 / 3,
-                                 "coverage": 2 / 3}  # fmt: skip
     found = overlap(real, fake, 1)
-    assert {name: array.tolist() for name, array in found.items()} == {
-        "balls": [2, 0, 0], "covered": [False, True, True], "recalled": [True] * 3,
-    }  # fmt: skip
-    assert of(fake, real, 1) == {"precision": 1, "recall": 1 / 3, "density": 1, "coverage": 1 / 3}
-
-
-@pytest.mark.parametrize("neighbours", [1, 5])
-def test_equal_sets(neighbours):
-    """Each ball contains its k neighbours and its centre."""
-    points = np.random.default_rng(0).integers(-(10**4), 10**4, (200, 6)).astype(float)
-    density = (neighbours + 1) / neighbours
-    assert of(points, points, neighbours) == pytest.approx(
-        {"precision": 1, "recall": 1, "density": density, "coverage": 1}
-    )
+    assert found["balls"].tolist() == [2, 0, 0]
+    assert found["covered"].tolist() == [False, True, True]
+    assert found["recalled"].tolist() == [True, True, True]
+    assert list(of(real, fake, 1).values()) == pytest.approx([1 / 3, 1, 2 / 3, 2 / 3])
+    assert list(of(fake, real, 1).values()) == pytest.approx([1, 1 / 3, 1, 1 / 3])
 
 
 @pytest.mark.parametrize("neighbours", [1, 5])
@@ -91,30 +77,6 @@ def test_sets_of_one_distribution(neighbours):
     for name, expected in (("density", 1), ("coverage", 1 - missed)):
         values = np.array([row[name] for row in found])
         assert abs(values.mean() - expected) < 4 * stats.sem(values), name
-
-
-def test_a_part_of_the_set_is_precise_but_has_low_recall():
-    random = np.random.default_rng(3)
-    whole = random.uniform(size=(800, 2))
-    part = random.uniform(size=(800, 2)) * [0.5, 1]
-    assert set(of(whole, part + 100, 5).values()) == {0}
-    of_part, of_whole = of(whole, part, 5), of(part, whole, 5)
-    assert of_part["precision"] > 0.97
-    assert of_part["recall"] == pytest.approx(0.5, abs=0.06)
-    assert of_part["coverage"] == pytest.approx(0.5, abs=0.06)
-    assert of_part["density"] == pytest.approx(1, abs=0.1)
-    assert (of_whole["precision"], of_whole["recall"]) == (of_part["recall"], of_part["precision"])
-    assert of_whole["coverage"] > 0.8
-    assert of_whole["density"] == pytest.approx(0.5, abs=0.1)
-
-
-def test_rotation_shift_scale_and_order_change_nothing(monkeypatch):
-    x, y = normal(150, 5, 0), normal(120, 5, 1, shift=0.5)
-    expected = of(x, y, 4)
-    turned, order = rotation(5), np.random.default_rng(2).permutation(120)
-    assert of(3 * x @ turned + 7, 3 * y[order] @ turned + 7, 4) == expected
-    monkeypatch.setattr(sample_quality, "DISTANCES", 7)
-    assert of(x, y, 4) == expected
 
 
 def with_moments(mean: Points, covariance: Points, count: int = 300, seed: int = 0) -> Points:
@@ -133,35 +95,19 @@ def covariance(dimensions: int, seed: int) -> Points:
 def test_frechet_is_the_closed_form_for_gaussians():
     m, n = normal(2, 4, seed=5)
     s, t = covariance(4, 6), covariance(4, 7)
-    apart = np.square(m - n).sum()
-    # In one dimension, and with equal covariances.
     x, y = normal(50, 1, 0), 3 * normal(70, 1, 1) + 2
-    expected = (x.mean() - y.mean()) ** 2 + (x.std(ddof=1) - y.std(ddof=1)) ** 2
-    assert frechet(x, y) == pytest.approx(expected)
-    assert frechet(with_moments(m, s), with_moments(n, s, seed=1)) == pytest.approx(apart)
-    # Commuting ones: equal axes, other variances.
-    axes, a, b = rotation(4), np.array([1.0, 2, 3, 4]), np.array([9.0, 0.5, 4, 1])
-    found = frechet(
-        with_moments(m, axes * a @ axes.T), with_moments(n, axes * b @ axes.T, 200, seed=1)
-    )
-    assert found == pytest.approx(apart + np.square(np.sqrt(a) - np.sqrt(b)).sum())
-    # Any ones.
-    expected = apart + np.trace(s + t - 2 * linalg.sqrtm(s @ t).real)
+    in_one_dimension = (x.mean() - y.mean()) ** 2 + (x.std(ddof=1) - y.std(ddof=1)) ** 2
+    assert frechet(x, y) == pytest.approx(in_one_dimension)
+    expected = np.square(m - n).sum() + np.trace(s + t - 2 * linalg.sqrtm(s @ t).real)
     assert frechet(with_moments(m, s), with_moments(n, t, seed=1)) == pytest.approx(expected)
     assert frechet(with_moments(n, t), with_moments(m, s, seed=1)) == pytest.approx(expected)
 
 
-def test_frechet_of_the_same_set_is_zero_and_rotation_changes_nothing():
+def test_frechet_of_the_same_set_is_zero():
     x, y = normal(100, 6, 0), normal(80, 6, 1, shift=0.3)
     x[:, 2] = y[:, 2] = 0  # a feature that is never active
-    for same in (x, np.random.default_rng(0).permutation(x)):
-        assert 0 <= frechet(x, same) < 1e-6
-    turned = rotation(6)
-    assert frechet(x @ turned, y @ turned) == pytest.approx(frechet(x, y))
-    assert frechet(2 * x, 2 * y) == pytest.approx(4 * frechet(x, y))
-    few = frechet(x[:4], y[:4])  # fewer points than dimensions
-    assert np.isfinite(few)
-    assert few > 0
+    assert 0 <= frechet(x, np.random.default_rng(0).permutation(x)) < 1e-6
+    assert 0 < frechet(x[:4], y[:4]) < math.inf  # fewer points than dimensions
 
 
 def test_standard_errors_match_the_spread_over_new_sets():
@@ -172,16 +118,6 @@ def test_standard_errors_match_the_spread_over_new_sets():
         ratio = math.sqrt(np.square(errors).mean()) / values.std(ddof=1)
         # Parts of 30 points are sparser than the whole, so only the order of size is right.
         assert 0.6 < ratio < 1.8, (name, ratio)
-
-
-def test_scores_are_those_of_the_whole_sets():
-    x, y = (normal(120, 3, seed).astype(np.float32) for seed in (0, 1))
-    found, errors, _ = scores_with_errors(x, y, 2)
-    assert found == scores(x.astype(float), y.astype(float), 2)[0]
-    parts = [scores(x[i::10].astype(float), y[i::10].astype(float), 2)[0] for i in range(10)]
-    assert errors == pytest.approx(
-        {name: stats.sem([part[name] for part in parts]) for name in NAMES}
-    )
 
 
 def test_nearest_neighbours_by_brute_force():

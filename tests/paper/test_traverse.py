@@ -7,8 +7,6 @@ from scipy import stats
 
 from aevb.data import model_inputs
 from aevb.files import InputError, read_tensors
-from aevb.model import VAE
-from aevb.report.figures import save_figure
 from aevb.research import traverse as walks
 
 
@@ -20,10 +18,8 @@ def test_main_dimensions_are_those_of_the_largest_kl():
 
 @pytest.mark.parametrize("size", [1, 2, 20, 101])
 def test_quantiles_are_the_inverse_cdf(size):
-    values = walks.quantiles(size)
-    shares = (np.arange(size) + 0.5) / size
-    np.testing.assert_allclose(values, stats.norm.ppf(shares), rtol=1e-6, atol=1e-7)
-    np.testing.assert_allclose(stats.norm.cdf(values), shares, atol=1e-6)
+    expected = stats.norm.ppf((np.arange(size) + 0.5) / size)
+    np.testing.assert_allclose(walks.quantiles(size), expected, rtol=1e-6, atol=1e-7)
 
 
 def test_the_manifold_rises_to_the_right_and_upwards():
@@ -78,23 +74,19 @@ def texts(figure) -> str:
     return "\n".join(text.get_text() for text in figure.findobj(lambda x: hasattr(x, "get_text")))
 
 
-@pytest.mark.parametrize(("size", "count"), [(1, 1), (3, 2), (20, 2)])
-def test_figures_name_what_they_show(size, count, tmp_path):
-    images = np.random.default_rng(0).random((size**count, 784), np.float32)
-    named = walks.names(np.arange(count)[::-1], np.array([0.25, 2.0]))
-    figure = walks.manifold_figure(images, size, named, "k = 2, seed 0")
-    values = np.linspace(-3, 3, 13, dtype=np.float32)
-    rows = np.ones((count, 13, 784), np.float32)
-    other = walks.traversals_figure(rows, values, named, "0", "k = 2, seed 0")
-    labels = np.array([[7, 2]] * count)
-    third = walks.interpolations_figure(rows[:, :2], rows, labels, "k = 2, seed 0")
-    save_figure(tmp_path / "a.png", third)
-    for name in named:
-        assert name in texts(figure)
-        assert name in texts(other)
-    assert "−3.0" in texts(other)
-    assert "7 to 2" in texts(third)
-    assert all("seed 0" in texts(each) for each in (figure, other, third))
+def test_figures_name_what_they_show():
+    named = walks.names(np.array([1, 0]), np.array([0.25, 2.0]))
+    assert named == ["z[1], 2.00 nats", "z[0], 0.25 nats"]
+    images = np.ones((9, 784), np.float32)
+    rows, labels = images[:6].reshape(2, 3, 784), np.array([[7, 2], [7, 2]])
+    values = np.linspace(-3, 3, 3, dtype=np.float32)
+    first = texts(walks.manifold_figure(images, 3, named, "k = 2, seed 0"))
+    second = texts(walks.traversals_figure(rows, values, named, "0", "k = 2, seed 0"))
+    third = texts(walks.interpolations_figure(rows[:, :2], rows, labels, "k = 2, seed 0"))
+    assert all(name in text for name in named for text in (first, second))
+    assert "−3.0" in second
+    assert "7 to 2" in third
+    assert all("seed 0" in text for text in (first, second, third))
 
 
 def pixels(figure) -> np.ndarray:
@@ -118,18 +110,13 @@ def test_images_are_where_the_axes_say():
         )
     )
     assert pixels(figure)[y, x] == 1
-    originals = np.stack([[np.zeros(784), np.ones(784)]]).astype(np.float32)
-    figure = walks.interpolations_figure(originals, 0 * originals, np.array([[3, 4]]), "run")
-    assert pixels(figure)[:, -28:].all()
-    assert not pixels(figure)[:, :-28].any()
 
 
 @pytest.mark.parametrize(("latent_dim", "around"), [(1, "origin"), (12, "image")])
 def test_the_stage_shows_the_main_dimensions(
-    small_sets, tmp_path, research_inputs, run_research, latent_dim, around
+    small_sets, tmp_path, research_inputs, run_research, untrained, latent_dim, around
 ):
-    model = VAE(latent_dim, 8, "bernoulli").requires_grad_(False)
-    model.initialise(torch.Generator().manual_seed(1), torch.full((784,), 0.1))
+    model = untrained(latent_dim)
     figures = ("manifold", "traversals", "interpolations")
     outputs = [word for name in figures for word in (f"--{name}", tmp_path / f"{name}.png")]
     words = f"--grid 3 --steps 5 --extent 2 --pairs 4 --dimensions 6 --around {around}".split()
@@ -138,7 +125,7 @@ def test_the_stage_shows_the_main_dimensions(
     for name in figures:
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     arrays, _ = read_tensors(tmp_path / "arrays", "traversals")
-    for name in ("manifold", "traversals", "interpolations"):
+    for name in figures:
         means = model.mean(torch.from_numpy(arrays[f"{name}_z"])).numpy()
         np.testing.assert_allclose(arrays[f"{name}_means"], means, atol=1e-6)
     dims = arrays["traversals_dimensions"]

@@ -79,9 +79,9 @@ def test_missing_flags_are_named(stage):
     [
         ("split", "--seed", "zero", 2),
         ("train", "--likelihood", "poisson", 2),
-        ("train", "--latent_dim", "0", 2),
-        ("train", "--seed", "-1", 2),
-        ("train", "--checkpoint_seconds", "nan", 2),
+        ("train", "--latent_dim", "0", 1),
+        ("train", "--seed", "-1", 1),
+        ("train", "--checkpoint_seconds", "nan", 1),
         ("compare", "--latent_dims", "3,20", 2),
         ("split", "--validation_size", "-1", 1),
         ("split", "--validation_size", "600", 1),  # of 600

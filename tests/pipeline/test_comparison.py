@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from scipy import stats
 from scipy.spatial.distance import pdist
 
 from aevb.files import write_csv, write_json, write_tensors
 from aevb.report import tables
-from aevb.report.comparison import FIGURES, STUDY_FIGURES, principal_axes, pushed_apart
+from aevb.report.comparison import FIGURES, STUDY_FIGURES, pushed_apart
 from aevb.report.discussion import discussion
-from aevb.report.figures import mosaic, save_figure
-from aevb.report.runs import TERMS, Run, setting
+from aevb.report.figures import save_figure, show
+from aevb.report.runs import TERMS, Run, principal_axes, setting
 from stages import run_or_raise
 
 N = 400
@@ -266,7 +267,9 @@ def test_learning_curves_of_variants_are_drawn_against_the_images_seen():
 def test_a_mosaic_shows_every_image_once_in_black_on_white():
     images = np.zeros((3, 784), np.float32)
     images[2, 0] = 1
-    picture = mosaic(images, columns=2)
+    axis = Figure().add_subplot()
+    show(axis, images, columns=2)
+    picture = axis.images[0].get_array()
     assert picture.shape == (58, 58)
     assert picture[30, 0] == 0
     assert picture.sum() == picture.size - 1

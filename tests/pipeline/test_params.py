@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -76,7 +76,7 @@ def test_the_generated_parameters_are_the_defaults_with_comments():
 
 
 def test_likelihoods_are_those_of_the_library():
-    assert params.likelihood_names() == tuple(likelihoods.LIKELIHOODS)
+    assert get_args(params.Likelihood) == tuple(likelihoods.LIKELIHOODS)
 
 
 # Values.
@@ -139,8 +139,8 @@ def test_unknown_names_are_reported(section):
         ({"train": {"binarisation": "fixed"}}, "fixed is now called static"),
         ({"ladder": {}}, "ladder is now called iwae"),
         ({"train": {"hidden": 500}}, "did you mean model.hidden?"),
-        ({"train": {"learning_rate": "1e-3"}}, "write it without quotes, as 0.001"),
-        ({"train": {"batch_size": "500"}}, "write it without quotes, as 500"),
+        ({"train": {"learning_rate": "1e-3"}}, "should be a valid number; write numbers plainly"),
+        ({"train": {"batch_size": "500"}}, "should be a valid integer; write numbers plainly"),
         ({"runs": {"latent_dims": [3, 20, 3]}}, "runs.latent_dims holds 3 more than once"),
         ({"data": {"sha256": ["0" * 64] * 3}}, "data.sha256 should hold four checksums or none"),
         ({"data": {"sha256": ["0"] * 4}}, "should be a SHA-256 checksum"),

@@ -98,16 +98,21 @@ def test_other_metrics_are_different(tree, k, change):
     assert different == [f"k{k}-seed0 {next(iter(change))}"]
 
 
-def test_missing_new_and_unreadable_files_are_different(tree):
+def test_missing_and_new_files_are_different(tree):
     (tree / "results/history/k3-seed0.csv").unlink()
     (tree / "results/history/k20-seed0.csv").write_text("but its metrics are the same")
-    (tree / "results/metrics/k3-seed0.json").write_bytes(b"{torn")
     write_metrics(tree, "results/metrics/k3-seed1.json")
     outcome = run_script("verify")
     assert outcome.code == 4
     different = {name for name, verdict in verdicts(outcome).items() if verdict == "different"}
-    assert {"k3-seed0 (not readable)", "k3-seed1 (not in the revision)"} <= different
     assert {"history/k20-seed0.csv", "history/k3-seed0.csv (missing here)"} <= different
+    assert {"k3-seed1 elbo", "k3-seed1 images"} <= different
+
+
+def test_a_damaged_file_is_reported(tree):
+    for content in ("{torn", "3"):
+        (tree / "results/metrics/k3-seed0.json").write_text(content)
+        assert "k3-seed0.json: damaged" in error_line(run_script("verify"))
 
 
 def test_an_older_revision(tree):

@@ -6,12 +6,15 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors import safe_open
 from safetensors.numpy import save
+from safetensors.torch import save as save_by_torch
 
 from aevb.files import (
     FORMAT,
@@ -21,7 +24,6 @@ from aevb.files import (
     read_csv,
     read_json,
     read_tensors,
-    write_bytes,
     write_csv,
     write_json,
     write_tensors,
@@ -53,68 +55,40 @@ def refusal(read, *arguments) -> str:
     return message
 
 
-def names(folder: Path) -> list[str]:
-    """Everything in a folder, hidden files too."""
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
-
-
 def test_atomic_replaces_the_file_and_makes_its_folders(tmp_path):
+    """Two writers at once do not meet: the last one to finish wins."""
     path = tmp_path / "new" / "folder" / "file"
-    for content in ("first", "second"):
-        with atomic(path) as temporary:
-            assert temporary.parent == path.parent
-            temporary.write_text(content)
-            assert not path.exists() or path.read_text() == "first"
-        assert path.read_text() == content
-    assert names(tmp_path) == ["new", "new/folder", "new/folder/file"]
+    with atomic(path) as outer:
+        outer.write_text("outer")
+        with atomic(path) as inner:
+            inner.write_text("inner")
+            assert not path.exists()
+        assert path.read_text() == "inner"
+    assert path.read_text() == "outer"
+    assert list(path.parent.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
-def test_atomic_keeps_the_old_file_if_the_block_fails(tmp_path, error):
-    (tmp_path / "file").write_text("old")
-
-    def fail() -> None:
-        with atomic(tmp_path / "file") as temporary:
-            temporary.write_text("half")
-            raise error
-
-    with pytest.raises(error):
-        fail()
-    with pytest.raises(FileNotFoundError), atomic(tmp_path / "file"):
-        pass  # writes nothing
-    assert (tmp_path / "file").read_text() == "old"
-    assert names(tmp_path) == ["file"]
-
-
-def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
+def test_atomic_keeps_the_old_file_if_the_block_fails(tmp_path):
     path = tmp_path / "file"
-    write_bytes(path, b"old")
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space") as caught:
-        write_bytes(path, b"new")
-    assert str(path) in str(caught.value)
-    assert path.read_bytes() == b"old"
-    assert names(tmp_path) == ["file"]
+    path.write_text("old")
+    with suppress(KeyboardInterrupt), atomic(path) as temporary:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_json_has_one_form(tmp_path):
     path = tmp_path / "file.json"
     content = {"b": 1 / 3, "a": 50, "word": "x", "large": -123456.789, "small": 1.23456789e-7}
-    for order in (content, dict(reversed(content.items()))):
-        write_json(path, order)
-        assert path.read_text() == (
-            '{\n  "a": 50,\n  "b": 0.333333,\n  "large": -123457.0,\n  "small": 1.23457e-07,\n'
-            '  "word": "x"\n}\n'
-        )
+    write_json(path, content)
+    assert path.read_text() == (
+        '{\n  "a": 50,\n  "b": 0.333333,\n  "large": -123457.0,\n  "small": 1.23457e-07,\n'
+        '  "word": "x"\n}\n'
+    )
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"elbo": float("nan")})
     assert read_json(path) == json.loads(path.read_text())
-    for value in (float("nan"), float("inf")):
-        with pytest.raises(ValueError, match="not JSON compliant"):
-            write_json(tmp_path / "other.json", {"elbo": value})
-    assert names(tmp_path) == ["file.json"]
 
 
 def test_csv_keeps_eight_digits_and_nan(tmp_path):
@@ -123,7 +97,6 @@ def test_csv_keeps_eight_digits_and_nan(tmp_path):
     assert path.read_bytes() == b"epoch,elbo\n1,-104.12346\n2,\n"
     first, second = read_csv(path)
     assert first == {"epoch": 1, "elbo": -104.12346}
-    assert second["epoch"] == 2
     assert np.isnan(second["elbo"])
 
 
@@ -148,37 +121,13 @@ import numpy as np
 from aevb.files import write_tensors
 names = {str(number) for number in range(20)}
 arrays = {name: np.full(3, int(name), np.float32) for name in names}
-metadata = {name: int(name) for name in names}
-write_tensors(Path(sys.argv[1]), "model", arrays, metadata)
+write_tensors(Path(sys.argv[1]), "model", arrays, {name: int(name) for name in names})
 """
-    contents = set()
     for seed in ("0", "1", "2"):
-        path = tmp_path / seed
         environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT / "src")}
-        subprocess.run([sys.executable, "-c", program, str(path)], env=environment, check=True)
-        contents.add(path.read_bytes())
-    assert len(contents) == 1
-
-
-def test_all_metadata_is_in_one_key(tensors):
-    """safetensors writes several keys in random order."""
-    with safe_open(tensors, framework="numpy") as file:
-        (text,) = file.metadata().values()
-    metadata = json.loads(text)
-    assert len(metadata.pop("sha256")) == 64
-    assert metadata == {**METADATA, "kind": "model", "format": FORMAT}
-    assert list(metadata) == sorted(metadata)
-
-
-def safetensors_file(path: Path, metadata: object, dtype: str = "U8") -> Path:
-    """A safetensors file with one array of one or two bytes and any metadata."""
-    size = 2 if dtype == "BF16" else 1
-    header: dict[str, object] = {"x": {"dtype": dtype, "shape": [1], "data_offsets": [0, size]}}
-    if metadata is not None:
-        header["__metadata__"] = metadata
-    text = json.dumps(header).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(size))
-    return path
+        words = [sys.executable, "-c", program, str(tmp_path / seed)]
+        subprocess.run(words, env=environment, check=True)
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
 
 
 @pytest.mark.parametrize(
@@ -186,9 +135,7 @@ def safetensors_file(path: Path, metadata: object, dtype: str = "U8") -> Path:
     [
         ({"aevb": json.dumps({"kind": "model", "format": FORMAT + 1})}, f"format {FORMAT + 1}"),
         ({"aevb": json.dumps({"kind": "model", "format": FORMAT})}, "checksum"),
-        ({"aevb": '{"kind": "model"}'}, "format None"),
         ({"aevb": '{"kind": "split", "format": 1}'}, "is a split file"),
-        ({"aevb": '{"format": 1}'}, "and is not"),
         ({"aevb": "[1]"}, "and is not"),
         ({"aevb": "{"}, "damaged or foreign"),
         ({"format": "pt"}, "and is not"),
@@ -196,19 +143,19 @@ def safetensors_file(path: Path, metadata: object, dtype: str = "U8") -> Path:
     ],
 )
 def test_foreign_tensors_are_refused(tmp_path, metadata, words):
-    assert words in refusal(read_tensors, safetensors_file(tmp_path / "x", metadata), "model")
-    if metadata is None:  # types that numpy does not have
-        for dtype in ("BF16", "F8_E4M3"):
-            refusal(read_tensors, safetensors_file(tmp_path / "x", metadata, dtype), "model")
+    path = tmp_path / "file"
+    path.write_bytes(save({"x": np.zeros(1)}, metadata))
+    assert words in refusal(read_tensors, path, "model")
+    path.write_bytes(save_by_torch({"x": torch.zeros(1, dtype=torch.bfloat16)}, metadata))
+    refusal(read_tensors, path, "model")  # a type that numpy does not have
 
 
-def test_torn_tensors_are_refused(tensors):
+def test_tensors_of_another_length_are_refused(tensors):
     content = tensors.read_bytes()
-    for length in [0, 1, 7, 8, 9, 100, len(content) // 2, len(content) - 1]:
-        tensors.write_bytes(content[:length])
+    lengths = [0, 1, 7, 8, 9, 100, len(content) // 2, len(content) - 1]
+    for other in (*(content[:length] for length in lengths), content + b"more"):
+        tensors.write_bytes(other)
         assert "damaged or foreign" in refusal(read_tensors, tensors, "model")
-    tensors.write_bytes(content + b"more")
-    refusal(read_tensors, tensors, "model")
 
 
 def test_a_flipped_bit_in_any_byte_is_refused(tensors):
@@ -230,19 +177,15 @@ def test_a_flipped_bit_in_any_byte_is_refused(tensors):
 
 
 @pytest.mark.parametrize(
-    "arrays",
-    [
-        {**ARRAYS, "b": ARRAYS["b"].reshape(3, 2)},
-        {**ARRAYS, "b": ARRAYS["b"].view(np.uint64)},
-        {"a": ARRAYS["a"], "c": ARRAYS["b"], "empty": ARRAYS["empty"]},
-        {"a": ARRAYS["a"], "b": ARRAYS["b"]},
-    ],
-    ids=["shape", "type", "name", "missing array"],
+    "other",
+    [{"b": ARRAYS["b"].reshape(3, 2)}, {"b": ARRAYS["b"].view(np.uint64)}, {"c": ARRAYS["b"]}],
+    ids=["shape", "type", "name"],
 )
-def test_the_checksum_covers_more_than_the_bytes(tensors, arrays):
+def test_the_checksum_covers_more_than_the_bytes(tensors, other):
     with safe_open(tensors, framework="numpy") as file:
         metadata = file.metadata()
-    tensors.write_bytes(save(arrays, metadata=metadata))
+    same = {name: array for name, array in ARRAYS.items() if name != "b"}
+    tensors.write_bytes(save({**same, **other}, metadata))
     assert "checksum" in refusal(read_tensors, tensors, "model")
 
 

@@ -7,8 +7,6 @@ import io
 import re
 import shlex
 from collections.abc import Callable
-from contextlib import redirect_stderr
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +18,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from snakemake.common.configfile import load_configfile
 
-from aevb.files import InputError
-from aevb.plumbing import cli, params
-from aevb.plumbing.params import Params, Section, flags
+from aevb.plumbing import params
+from aevb.plumbing.params import Params, flags
 from graph import copy_tree, run
 from params import as_yaml
 from repository import everything
+from stages import run_script
 
 DEFAULTS: dict[str, Any] = Params().model_dump()
-SECTIONS: dict[str, type[Section]] = {name: type(section) for name, section in Params()}
-FIELDS = [(section, key) for section, kind in SECTIONS.items() for key in kind.model_fields]
+FIELDS = [(section, key) for section in DEFAULTS for key in DEFAULTS[section]]
 
 
 def cases(number: int) -> settings:
@@ -63,7 +60,7 @@ numbers = st.one_of(
     st.floats(),
 )
 scalars = st.one_of(st.none(), st.booleans(), numbers, words, st.binary(max_size=4), st.dates())
-known = st.sampled_from([*SECTIONS, *(key for _, key in FIELDS)])
+known = st.sampled_from([*DEFAULTS, *(key for _, key in FIELDS)])
 keys = st.one_of(known, words, scalars)
 garbage = st.recursive(
     scalars,
@@ -101,21 +98,14 @@ def refusal(check: Callable[[Any], Any], content: Any) -> str:
         message = str(error)
     else:
         return ""
-    assert message.isprintable(), message
-    assert message.startswith("params.yaml"), message
-    assert len(message) < 20000
+    assert message.isprintable()
+    assert message.startswith("params.yaml")
     return message
 
 
-@cases(1000)
-@given(garbage)
-def test_garbage_is_refused_in_one_line(values):
-    assert refusal(params.check, values)
-
-
-@cases(700)
-@given(nearly_right())
-def test_parameters_with_a_few_mistakes_are_refused_or_valid(values):
+@cases(1500)
+@given(st.one_of(garbage, nearly_right()))
+def test_wrong_parameters_are_refused_in_one_line(values):
     if not refusal(params.check, values):
         assert params.check(values).model_dump() == values
 
@@ -123,52 +113,28 @@ def test_parameters_with_a_few_mistakes_are_refused_or_valid(values):
 # Flags.
 
 
-@cache
-def parser(section: str) -> cli.Parser:
-    """The flags of a section."""
-    return cli.parser("A stage.", SECTIONS[section])
-
-
-def read(section: str, line: list[str]) -> Section | str:
-    """The section that a stage reads from its command line, or the line that refuses it."""
-    with redirect_stderr(io.StringIO()) as error:
-        try:
-            return cli.settings(SECTIONS[section], parser(section).parse_args(line))
-        except InputError as refused:
-            message = str(refused)
-        except SystemExit:
-            message = error.getvalue()
-    assert len(message.splitlines()) == 1, message
-    return message
-
-
-TEXTS = [
-    (section, key)
-    for section, key in FIELDS
-    if isinstance(DEFAULTS[section][key], str) or key == "sha256"
-]
-
-
 @cases(1500)
-@given(place=st.sampled_from(TEXTS), word=words)
-def test_a_hostile_word_is_refused_or_arrives_as_it_is(place, word):
+@given(key=st.sampled_from(["name", "mirror", "sha256"]), word=words)
+def test_a_hostile_word_is_refused_or_arrives_as_it_is(key, word):
     """Both engines build the same command line, from which a shell passes the word on unchanged."""
-    section, key = place
-    value = [word] * 4 if key == "sha256" else word
-    message = refusal(params.check, {**DEFAULTS, section: {**DEFAULTS[section], key: value}})
-    line = [] if "\0" in word else shlex.split(flags({key: value}))
+    values = [word] * 4 if key == "sha256" else [word]
+    section = {key: values if key == "sha256" else word}
+    line = [f"--{key}", *values]
+    message = refusal(params.check, {**DEFAULTS, "data": {**DEFAULTS["data"], **section}})
     if not message:
-        assert to_str({key: value}) == flags({key: value})
-        assert getattr(read(section, line), key) == value
+        assert to_str(section) == flags(section)
+        assert shlex.split(flags(section)) == line
         assert word.isprintable()
         assert not set(word) & set(" ;$`'\"\\(){}|&<>*?!#[]")
         return
-    assert f"{section}.{key}" in message
+    assert f"data.{key}" in message
     # A plain `dvc repro` does not check params.yaml: the stage itself has to refuse the word,
     # unless it looks like another flag.
-    if line and not (key == "sha256" and word.startswith("-")):
-        assert line == [f"--{key}", *([word] * 4 if key == "sha256" else [word])]
-        assert isinstance(read(section, line), str)
+    if "\0" not in word and not word.startswith("-"):
+        assert shlex.split(flags(section)) == line
+        outcome = run_script("download", "--output", "/dev/null/x", *line)
+        assert outcome.code in (1, 2)
+        assert f"--{key}" in outcome.error.splitlines()[-1]
 
 
 # params.yaml as text.
@@ -214,22 +180,16 @@ def texts(draw: st.DrawFn) -> str:
     return "\n".join(lines) + "\n"
 
 
-@cases(300)
-@given(texts())
+@cases(700)
+@given(st.one_of(texts(), st.text(SYNTAX, max_size=40)))
 def test_both_engines_read_the_same_values_or_the_text_is_refused(text):
     if refusal(params.check_text, text):
         return
     by_snakemake = load_configfile(io.StringIO(text))
     by_dvc = parse_yaml(text, "params.yaml")
-    assert params.check(by_snakemake) == params.check(by_dvc) == params.check(yaml.safe_load(text))
-    for name in SECTIONS:
+    assert params.check(by_snakemake) == params.check(by_dvc)
+    for name in DEFAULTS:
         assert flags(by_snakemake[name]) == to_str(by_dvc[name])
-
-
-@cases(1500)
-@given(st.one_of(st.text(max_size=40), st.text(SYNTAX, max_size=40)))
-def test_any_text_is_refused_in_one_line(text):
-    assert refusal(params.check_text, text)
 
 
 # The engines themselves.
@@ -243,11 +203,8 @@ def other(section: str, **entries: Any) -> str:
 HOSTILE = {
     "command": other("data", mirror="; touch canary"),
     "flag in a list": other("data", sha256=["--output=canary"] * 4),
-    "two lines": other("data", mirror="x\ntouch canary"),
     "wildcard": other("data", mirror="{log}"),
-    "key": other("train", **{"$(touch canary)": 1}),
     "section": yaml.safe_dump({**DEFAULTS, "data": "; touch canary #"}),
-    "latent dimension": other("runs", latent_dims=["../3; touch canary"]),
     "octal number": as_yaml().replace("hidden: 500", "hidden: 0500"),
     "object": as_yaml() + "\nx: !!python/object/apply:os.system [touch canary]\n",
     "template": as_yaml() + '\n__use_yte__: true\nx: ?__import__("os").system("touch canary")\n',

@@ -4,14 +4,12 @@ import errno
 import os
 import pkgutil
 import random
-import re
 import resource
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,10 +18,9 @@ import numpy as np
 import pytest
 import torch
 
-from aevb.data import write_set
 from aevb.files import InputError, read_tensors
 from aevb.plumbing import dependencies
-from aevb.plumbing.checkpoints import Checkpoint, exclusive
+from aevb.plumbing.checkpoints import Checkpoint
 from aevb.plumbing.params import Model, Train
 from graph import ROOT, TIMEOUT, run
 from processes import kill_at_random, running, start, steps_resumed, steps_saved, wait_for
@@ -35,7 +32,6 @@ EPOCH = 30
 FLAGS = "--latent_dim 2 --hidden 16 --batch_size 10 --patience 1000 --device cpu"
 SHORT = ("--max_epochs", "4")
 MEDIUM = ("--max_epochs", "30")
-LONG = ("--max_epochs", "100")
 OFTEN = ("--checkpoint_seconds", "0")
 SCRIPT = [sys.executable, str(ROOT / "src" / "train.py")]
 
@@ -116,23 +112,17 @@ def stopped(set_files, tmp_path) -> Path:
 # Killed trainings.
 
 
-@pytest.mark.parametrize(
-    ("kills", "length"), [(4, MEDIUM), pytest.param(12, LONG, marks=pytest.mark.slow)]
-)
-def test_a_killed_training_ends_with_the_same_bytes(
-    set_files, undisturbed, tmp_path, kills, length
-):
+def test_a_killed_training_ends_with_the_same_bytes(set_files, undisturbed, tmp_path):
     log, output = tmp_path / "log", tmp_path / "output"
 
     def begin(chance: random.Random) -> subprocess.Popen[bytes]:
         interval = ("--checkpoint_seconds", chance.choice(["0", "0.01", "0.05"]))
-        return start([*SCRIPT, *words(set_files, output, *length, *interval)], tmp_path, log)
+        return start([*SCRIPT, *words(set_files, output, *MEDIUM, *interval)], tmp_path, log)
 
-    held = kill_at_random(kills, kills, int(length[1]) * EPOCH, begin, lambda: saved(output))
+    held = kill_at_random(5, 4, 30 * EPOCH, begin, lambda: saved(output))
     assert not (output / "model").exists()
-    outcome = train(set_files, output, *length)
-    assert outcome.code == 0, outcome.error
-    assert results(output) == undisturbed(*length)
+    outcome = train(set_files, output, *MEDIUM)
+    assert results(output) == undisturbed(*MEDIUM)
     # Each process resumed where the one before had stopped, and no checkpoint was torn.
     text = log.read_text() + outcome.error
     assert "anew" not in text
@@ -153,14 +143,17 @@ def test_files_of_a_killed_process_are_removed(set_files, stopped, undisturbed):
 # Signals.
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 @pytest.mark.parametrize(
-    ("function", "call", "steps"),
-    [("torch.randperm", 2, 31), ("os.fsync", 3, 3), (DUE, 60, 61)],
-    ids=["before a step", "while a checkpoint is written", "before validation"],
+    ("number", "function", "call", "steps"),
+    [
+        (signal.SIGTERM, "os.fsync", 3, 3),
+        (signal.SIGINT, DUE, 60, 61),
+        (signal.SIGUSR1, "aevb.training.Training.end_epoch", 1, 31),
+    ],
+    ids=["while a checkpoint is written", "before validation", "after validation"],
 )
 def test_a_signal_is_obeyed_after_the_current_step(
-    set_files, undisturbed, tmp_path, monkeypatch, function, call, steps, number
+    set_files, undisturbed, tmp_path, monkeypatch, number, function, call, steps
 ):
     with monkeypatch.context() as patch:
         signal_after(patch, function, call, number)
@@ -170,24 +163,23 @@ def test_a_signal_is_obeyed_after_the_current_step(
     (path,) = (tmp_path / "checkpoints").iterdir()
     last = f"train k = 2, seed 0: stopped by {number.name}, checkpoint {path}"
     assert outcome.error.splitlines()[-1] == last
-    assert saved(tmp_path) == steps
     assert [each.name for each in tmp_path.iterdir()] == ["checkpoints"]
     assert steps_resumed(train(set_files, tmp_path, *SHORT).error, EPOCH) == [steps]
     assert results(tmp_path) == undisturbed(*SHORT)
 
 
-def test_the_best_weights_survive_a_stop(small_sets, tmp_path, monkeypatch):
+def test_the_best_weights_survive_a_stop(set_files, tmp_path, monkeypatch):
     """With 20 images it overfits, so the best epoch is long over when the training stops."""
-    few = {name: getattr(small_sets[0], name)[:20] for name in ("images", "labels", "index")}
-    write_set(tmp_path / "train", replace(small_sets[0], **few))
-    write_set(tmp_path / "validation", small_sets[1])
+    sets = shutil.copytree(set_files, tmp_path / "sets")
+    arrays, _ = read_tensors(sets / "train", "split")
+    edit_tensors(sets / "train", "split", **{name: array[:20] for name, array in arrays.items()})
     flags = "--hidden 100 --latent_dim 10 --learning_rate 0.02 --decay 0 --max_epochs 40"
     more = flags.split()
-    assert train(tmp_path, tmp_path / "whole", *more).code == 0
+    assert train(sets, tmp_path / "whole", *more).code == 0
     with monkeypatch.context() as patch:
         signal_after(patch, DUE, 70)  # two steps an epoch
-        assert train(tmp_path, tmp_path / "stopped", *more).code == 128 + signal.SIGTERM
-    assert train(tmp_path, tmp_path / "stopped", *more).code == 0
+        assert train(sets, tmp_path / "stopped", *more).code == 128 + signal.SIGTERM
+    assert train(sets, tmp_path / "stopped", *more).code == 0
     assert results(tmp_path / "stopped") == results(tmp_path / "whole")
     assert read_tensors(tmp_path / "whole" / "model", "model")[1]["best_epoch"] < 30
 
@@ -195,26 +187,15 @@ def test_the_best_weights_survive_a_stop(small_sets, tmp_path, monkeypatch):
 # Checkpoints that cannot be used.
 
 
-def refused(outcome: Outcome, path: Path) -> None:
-    """Check that one line says which checkpoint is ignored, and that the training is complete."""
-    assert outcome.code == 0, outcome.error
-    (line,) = [line for line in outcome.error.splitlines() if "anew" in line]
-    assert str(path) in line
-    assert not steps_resumed(outcome.error, EPOCH)
-    assert "Traceback" not in outcome.error
-
-
 UNUSABLE: dict[str, dict[str, Any]] = {
     "torn": {},
-    "missing array": {"rng": None},
-    "additional array": {"more": np.zeros(3, np.float32)},
+    "missing array": {"sums": None},
     "another shape": {"sums": np.zeros((3, 2), np.float32)},
     "another type": {"sums": np.zeros((EPOCH, 2), np.float64)},
-    "missing step": {"step": None},
     "text for a number": {"step": "7"},
     "step outside the epoch": {"step": EPOCH + 1},
     "no history": {"history": []},
-    "another key": {"key": "0" * 32},
+    "another run": {"key": "0" * 32},
 }
 
 
@@ -225,23 +206,11 @@ def test_an_unusable_checkpoint_is_refused(how, set_files, stopped, undisturbed)
         os.truncate(path, path.stat().st_size // 2)
     else:
         edit_tensors(path, "checkpoint", **UNUSABLE[how])
-    refused(train(set_files, stopped, *SHORT), path)
-    assert results(stopped) == undisturbed(*SHORT)
-
-
-def test_a_checkpoint_of_another_run_is_refused(set_files, stopped, undisturbed, tmp_path):
-    """Even under this run's name; under its own name it remains for its own run."""
-    (path,) = (stopped / "checkpoints").iterdir()
-    with pytest.MonkeyPatch.context() as patch:
-        signal_after(patch, DUE, 3)
-        train(set_files, tmp_path / "other", *SHORT, "--seed", "1")
-    (other,) = (tmp_path / "other" / "checkpoints").iterdir()
-    assert other.name != path.name
-    shutil.copy(other, path.parent)
-    assert steps_resumed(train(set_files, stopped, *SHORT).error, EPOCH) == [44]
-    assert [left.name for left in path.parent.iterdir()] == [other.name]
-    shutil.move(path.with_name(other.name), path)
-    refused(train(set_files, stopped, *SHORT), path)
+    outcome = train(set_files, stopped, *SHORT)
+    assert outcome.code == 0, outcome.error
+    (line,) = [line for line in outcome.error.splitlines() if "anew" in line]
+    assert str(path) in line
+    assert not steps_resumed(outcome.error, EPOCH)
     assert results(stopped) == undisturbed(*SHORT)
 
 
@@ -269,9 +238,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(set_files, stopped, undisturbed)
 def test_divergence_leaves_the_last_good_checkpoint(set_files, tmp_path):
     more = ("--learning_rate", "1", "--latent_dim", "50", "--hidden", "200", *OFTEN)
     line = error_line(train(set_files, tmp_path, *SHORT, *more))
-    found = re.search(r"diverged in epoch (\d+), step (\d+), at learning rate 1: ", line)
-    failed = (int(found[1]) - 1) * EPOCH + int(found[2])
-    assert saved(tmp_path) == failed - 1 > 0
+    assert "diverged in epoch" in line
     (path,) = (tmp_path / "checkpoints").iterdir()
     for name, array in read_tensors(path, "checkpoint")[0].items():
         assert np.isfinite(array).all() or name.startswith("optimiser"), name
@@ -290,13 +257,9 @@ def test_a_second_training_of_a_model_is_refused(set_files, undisturbed, tmp_pat
         assert wait_for(lambda: saved(output) > 5, first)
         first.send_signal(signal.SIGSTOP)
         os.waitpid(first.pid, os.WUNTRACED)
-        for more, place in (
-            ([], output / "model"),
-            (["--seed", "1"], output / "model"),
-            (["--model", str(other)], output / "checkpoints"),
-        ):
+        for more, place in ((["--seed", "1"], "model"), (["--model", str(other)], "checkpoints")):
             message = error_line(run_script("train", *line, *more))
-            assert message.startswith(f"train: error: {place}")
+            assert message.startswith(f"train: error: {output / place}")
             assert f"process {first.pid} on " in message
             assert not other.exists()
         first.kill()
@@ -306,19 +269,6 @@ def test_a_second_training_of_a_model_is_refused(set_files, undisturbed, tmp_pat
     assert results(output) == undisturbed(*MEDIUM)
 
 
-def test_trainings_of_different_models_run_side_by_side(set_files, tmp_path):
-    with exclusive(tmp_path / "model"), exclusive(tmp_path / "checkpoints" / "x.safetensors"):
-        outcome = train(set_files, tmp_path, *SHORT, "--model", str(tmp_path / "other"))
-        assert outcome.code == 0, outcome.error
-
-
-def test_a_training_that_could_not_write_its_model_does_not_begin(set_files, tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("")
-    monkeypatch.setattr("aevb.training.Training.run", None)
-    outcome = train(set_files, tmp_path, "--model", str(tmp_path / "file" / "model"))
-    assert str(tmp_path / "file") in error_line(outcome)
-
-
 # What identifies a run.
 
 
@@ -326,7 +276,7 @@ def key(sets: Path, *more: str) -> str:
     """The name of a run's checkpoint."""
 
     def report(self: Checkpoint) -> None:
-        raise InputError(self.key)
+        raise InputError(self.path.stem)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Checkpoint, "load", report)
@@ -340,48 +290,33 @@ def test_every_parameter_is_in_the_key(set_files):
         "max_epochs": "41", "patience": "1001", "threads": "2", "latent_dim": "3", "seed": "1",
     }  # fmt: skip
     resolved = {"precision", "device"}  # of these, what `auto` stands for
-    assert other.keys() | resolved == {
-        *Model.model_fields,
-        *Train.model_fields,
-        "latent_dim",
-        "seed",
-    }
+    parameters = {*Model.model_fields, *Train.model_fields, "latent_dim", "seed"}
+    assert other.keys() | resolved == parameters
     base = key(set_files)
-    assert re.fullmatch("[0-9a-f]{32}", base)
     keys = [base, *(key(set_files, f"--{name}", value) for name, value in other.items())]
     precisions = [key(set_files, "--precision", value) for value in ("float32", "bfloat16")]
     assert len({*keys, *precisions}) == len(keys) + 1
     assert base in precisions
 
 
-def test_the_images_are_in_the_key_but_not_what_changes_no_byte(set_files, tmp_path):
+def test_images_and_code_are_in_the_key(set_files, tmp_path, monkeypatch):
+    """Each file of images or code, and the version of torch, but nothing that changes no byte."""
     sets = shutil.copytree(set_files, tmp_path / "sets")
-    same = ("--checkpoint_seconds", "1", "--log", str(tmp_path / "log"))
-    keys = {key(sets, *same), key(set_files)}
-    assert len(keys) == 1
+    keys = [key(sets)]
+    assert keys == [key(set_files, "--checkpoint_seconds", "1", "--log", str(tmp_path / "log"))]
     for name in ("train", "validation"):
-        for array in ("images", "labels"):
-            arrays, _ = read_tensors(sets / name, "split")
-            edit_tensors(sets / name, "split", **{array: arrays[array][::-1]})
-            keys.add(key(sets))
-    assert len(keys) == 5
-
-
-def test_the_code_is_in_the_key(set_files, tmp_path, monkeypatch):
-    """All files whose change makes the engines train again, and the version of torch."""
+        images = read_tensors(sets / name, "split")[0]["images"]
+        edit_tensors(sets / name, "split", images=images[::-1])
+        keys.append(key(sets))
     code = dependencies.code_of("src/train.py")
-    assert len(code) > 5
-    keys = [key(set_files)]
-    for file in code:
-        edited = tmp_path / Path(file).name
-        edited.write_text((ROOT / file).read_text(encoding="utf-8") + "# edited\n")
-        changed = [str(edited) if each == file else each for each in code]
-        monkeypatch.setattr(dependencies, "code_of", lambda _, changed=changed: changed)
-        keys.append(key(set_files))
+    for place in range(len(code)):
+        edited = [*code[:place], "pyproject.toml", *code[place + 1 :]]
+        monkeypatch.setattr(dependencies, "code_of", lambda _, edited=edited: edited)
+        keys.append(key(sets))
     monkeypatch.undo()
     monkeypatch.setattr(torch, "__version__", "0")
-    keys.append(key(set_files))
-    assert len(set(keys)) == len(keys)
+    keys.append(key(sets))
+    assert len(set(keys)) == len(keys) == 4 + len(code)
 
 
 # Engines, which run their trainings as child processes.
@@ -390,6 +325,7 @@ ENGINES = {
     "snakemake": f"snakemake --cores 1 --rerun-incomplete {MODEL}",
     "dvc": "dvc repro train@2-0",
 }
+FAILED = {"snakemake": 1, "dvc": 255}
 EACH_ENGINE = pytest.mark.parametrize("engine", ENGINES)
 HISTORY = MODEL.replace("models", "history").replace("safetensors", "csv")
 LOG = "logs/train/k2-seed0.log"
@@ -441,30 +377,21 @@ def trainer(tree: Path, process: subprocess.Popen[bytes]) -> int:
     return int((tree / LOCK).read_text().split()[1])
 
 
-def fails(command: str, tree: Path) -> str:
-    """Run a command that has to fail; returns what it prints."""
-    with running(command, tree, tree.parent / "failed") as process:
-        assert process.wait(TIMEOUT) > 0
-    return (tree.parent / "failed").read_text()
-
-
 @pytest.mark.slow
 @EACH_ENGINE
 def test_a_killed_engine_ends_with_the_same_bytes(engine, tree, by_engine):
     """Killed with all its children."""
 
     def begin(_: random.Random) -> subprocess.Popen[bytes]:
-        if engine == "snakemake":
-            run("snakemake --unlock", tree)
+        run("snakemake --unlock", tree)
         return start(ENGINES[engine], tree, tree.parent / "log")
 
     def reached() -> int:
         return steps_saved(tree / "checkpoints", TREE_EPOCH)
 
-    held = kill_at_random(6, 2, 160 * TREE_EPOCH, begin, reached)
+    held = kill_at_random(5, 2, 160 * TREE_EPOCH, begin, reached)
     assert not (tree / MODEL).exists()
-    if engine == "snakemake":
-        run("snakemake --unlock", tree)
+    run("snakemake --unlock", tree)
     run(ENGINES[engine], tree)
     said = (tree / LOG).read_text()
     assert "anew" not in said
@@ -475,7 +402,7 @@ def test_a_killed_engine_ends_with_the_same_bytes(engine, tree, by_engine):
 
 @pytest.mark.slow
 @EACH_ENGINE
-def test_stopped_trainings_and_torn_models_are_made_again(engine, tree, by_engine):
+def test_a_stopped_training_is_resumed(engine, tree, by_engine):
     with running(ENGINES[engine], tree, tree.parent / "log") as process:
         os.kill(trainer(tree, process), signal.SIGTERM)
         assert process.wait(TIMEOUT) not in (0, -signal.SIGKILL)
@@ -485,13 +412,6 @@ def test_stopped_trainings_and_torn_models_are_made_again(engine, tree, by_engin
     # Snakemake resumes even where it is told to make everything again.
     run(ENGINES[engine] if engine == "dvc" else f"snakemake --forceall --cores 1 {MODEL}", tree)
     assert steps_resumed((tree / LOG).read_text(), TREE_EPOCH)
-    assert trained(tree) == by_engine
-    os.truncate(tree / MODEL, 5000)
-    if engine == "snakemake":  # DVC notices by itself that the file has changed
-        said = fails("snakemake --cores 1 results/metrics/k2-seed0.json", tree)
-        assert f"evaluate: error: {MODEL}: damaged or foreign" in said
-        (tree / MODEL).unlink()
-    run(ENGINES[engine], tree)
     assert trained(tree) == by_engine
 
 
@@ -503,15 +423,11 @@ def test_a_training_that_outlives_its_engine_keeps_a_second_one_out(engine, tree
         pid = trainer(tree, process)
         os.kill(pid, signal.SIGSTOP)
         refusal = f"another training is writing it (process {pid} on "
-        assert "lock" in fails(ENGINES[engine], tree).lower()
-        if engine == "snakemake":
-            assert refusal in fails("dvc repro --single-item train@2-0", tree)
+        assert "lock" in run(ENGINES[engine], tree, FAILED[engine]).lower()
         process.kill()
         process.wait(TIMEOUT)
-        if engine == "snakemake":
-            assert "lock" in fails(ENGINES[engine], tree).lower()
-            run("snakemake --unlock", tree)
-        assert refusal in fails(ENGINES[engine], tree)
+        run("snakemake --unlock", tree)
+        assert refusal in run(ENGINES[engine], tree, FAILED[engine])
         os.kill(pid, signal.SIGCONT)
         os.kill(pid, signal.SIGTERM)
         assert wait_for(lambda: not (tree / LOCK).exists())

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from graph import ROOT, run
-from processes import kill_group, running, steps_resumed, wait_for
+from processes import running, steps_resumed, wait_for
 from repository import clone, edit, made
 
 pytestmark = pytest.mark.slurm
@@ -261,21 +261,3 @@ def test_a_training_survives_a_crash_of_its_node(tree, undisturbed):
     check_bytes(tree, undisturbed)
     ((_, state),) = queue(tree).values()  # the same job, requeued
     assert state == "COMPLETED"
-
-
-def test_a_killed_snakemake_leaves_no_second_writer(tree, undisturbed):
-    """Its job survives; a second training is refused until the first has ended."""
-    command = f"{SNAKEMAKE} {MODELS[0]}"
-    with running(command, tree, tree / "said") as head:
-        process = stopped(tree, 0, head)
-        kill_group(head)
-    (first,) = queue(tree, "running")
-    run("snakemake --unlock", tree)
-    with running(command, tree, tree / "said") as head:
-        refused = f"another training is writing it (process {process} on "
-        assert wait_for(lambda: refused in log_of(tree, 0), head)
-        run(f"scancel {first}", tree)
-        assert head.wait(280) == 0, (tree / "said").read_text()
-    check_bytes(tree, undisturbed)
-    (step,) = steps_resumed(log_of(tree, 0), EPOCH)
-    assert step > 0

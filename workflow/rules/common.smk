@@ -11,8 +11,7 @@ sys.path.insert(0, str(Path(workflow.basedir, "src")))
 from aevb.plumbing import dependencies, params, studies
 
 # `python` in shell commands is the Python that runs Snakemake, even if .venv is not activated.
-python = Path(sys.executable).parent
-os.environ.update(PATH=os.pathsep.join([str(python), *os.get_exec_path()]))
+os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), *os.get_exec_path()])
 
 
 wildcard_constraints:
@@ -57,11 +56,6 @@ def flags(*sections):
     return of
 
 
-def training_threads(wildcards):
-    """The number of threads of a training, a parameter because it changes the rounding."""
-    return values(wildcards.study)["train"]["threads"]
-
-
 def code(stage):
     """The script of a stage and the library files that it imports."""
     return dependencies.code_of(f"src/{stage}.py")
@@ -82,21 +76,17 @@ def every_run(study, *patterns):
 def reported(file, caption, category, **labels):
     """An output in the report of `snakemake --report`, with workflow/report/CAPTION.rst.
 
-    Outputs of a study are also labelled with their variant.
+    It is also labelled with its k, seed, variant and study, as far as it has them.
     """
 
-    def with_variant(wildcards):
-        variant = getattr(wildcards, "study", "").split("/")[2:3]
-        texts = {name: text.format_map(wildcards) for name, text in labels.items()}
-        return texts | ({"variant": variant[0]} if variant else {})
+    def all_labels(wildcards):
+        found = {name: wildcards.get(name) for name in ("k", "seed")}
+        found["variant"] = Path(wildcards.get("study", "")).name
+        found["study"] = wildcards.get("name")
+        return {name: text for name, text in (found | labels).items() if text}
 
     caption = f"../report/{caption}.rst"
-    return report(file, caption=caption, category=category, labels=with_variant)
-
-
-def of_a_run(file, caption, category, **labels):
-    """An output in the report, labelled with k and seed."""
-    return reported(file, caption, category, k="{k}", seed="{seed}", **labels)
+    return report(file, caption=caption, category=category, labels=all_labels)
 
 
 def a_run(wildcards):
@@ -111,42 +101,7 @@ def a_run(wildcards):
     return name
 
 
-def compared(file, **labels):
-    """A table or figure of several runs, shown in the report."""
-    name = Path(file).stem
-    result = name.replace("_", " ").replace("kl", "KL")
-    return reported(file, name, "Comparison", result=result, **labels)
-
-
-def files_to_compare(wildcards):
-    """What compare reads: the files of one experiment, or those of all variants of a study."""
-    patterns = [rules.train.output.history, *rules.evaluate.output]
-    patterns += [*rules.sample.output, *rules.reconstruct.output]
-    if "name" in wildcards.keys():
-        variants = [f"studies/{wildcards.name}/{name}/" for name in STUDIES[wildcards.name]]
-    else:
-        variants = [wildcards.study]
-    return [file for variant in variants for file in every_run(variant, *patterns)]
-
-
-def variants_and_runs(wildcards):
-    """The variants of a study and its runs, which are the same for all variants, as flags."""
-    variants = STUDIES[wildcards.name]
-    runs = params.flags(next(iter(variants.values()))["runs"])
-    return f"--variants {' '.join(variants)} {runs}"
-
-
 def found_on_the_runs(wildcards):
     """What the stages of src/research.py make of every run."""
     stages = (rules.iwae, rules.ais, rules.gradient_variance, rules.latents, rules.sample_quality)
     return every_run(wildcards.study, *(file for stage in stages for file in stage.output))
-
-
-def all_results_of_params_yaml(_):
-    """All results, unless they belong to parameters that differ from those that DVC reads."""
-    if config != yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8")):
-        raise WorkflowError(
-            "register: DVC would record the results as those of params.yaml, but --config or "
-            "--configfile changed parameters; write their values into params.yaml first"
-        )
-    return rules.all.input

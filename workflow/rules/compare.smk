@@ -5,29 +5,50 @@ STUDY_FIGURES = ["learning_curves", "samples", "reconstructions"]
 FIGURES = [*STUDY_FIGURES, "terms", "kl_per_dimension", "latent_space"]
 
 
-def comparison(folder, figures, **labels):
+def files_to_compare(study):
+    """What compare reads of an experiment or of one variant of a study."""
+    rules_of_runs = (rules.evaluate, rules.sample, rules.reconstruct)
+    outputs = [file for rule in rules_of_runs for file in rule.output]
+    return every_run(study, rules.train.output.history, *outputs)
+
+
+def comparison(folder, figures):
     """The files that compare writes into a folder, table.csv first."""
-    names = ["table.csv", "differences.csv", "discussion.md"]
-    names += [f"{figure}.png" for figure in figures]
-    files = [compared(f"{folder}/{name}", **labels) for name in names]
-    return [*files, f"{folder}/table.md", f"{folder}/differences.md"]
+    files = ["table.csv", "differences.csv", "discussion.md"]
+    for file in [*files, *(f"{name}.png" for name in figures)]:
+        name = Path(file).stem
+        result = name.replace("_", " ").replace("kl", "KL")
+        yield reported(f"{folder}/{file}", name, "Comparison", result=result)
+    yield from (f"{folder}/table.md", f"{folder}/differences.md")
 
 
-localrules:
-    compare,
-    compare_study,
-    register,
+def flags_of_the_study(wildcards):
+    """The variants of a study and its runs, which are the same for all variants."""
+    variants = STUDIES[wildcards.name]
+    runs = params.flags(next(iter(variants.values()))["runs"])
+    return f"--variants {' '.join(variants)} {runs}"
+
+
+def all_results_of_params_yaml(_):
+    """All results, unless they belong to parameters that differ from those that DVC reads."""
+    if config != yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8")):
+        raise WorkflowError(
+            "register: DVC would record the results as those of params.yaml, but --config or "
+            "--configfile changed parameters; write their values into params.yaml first"
+        )
+    return rules.all.input
 
 
 rule compare:
     input:
-        runs=files_to_compare,
+        runs=lambda wildcards: files_to_compare(wildcards.study),
         code=code("compare"),
     output:
-        comparison("results/{study}comparison", FIGURES),
+        *comparison("results/{study}comparison", FIGURES),
         "results/{study}comparison/table.tex",
     log:
         "logs/{study}compare.log",
+    localrule: True
     params:
         flags=flags("runs"),
     shell:
@@ -37,14 +58,19 @@ rule compare:
 
 rule compare_study:
     input:
-        runs=files_to_compare,
+        runs=lambda wildcards: [
+            file
+            for variant in STUDIES[wildcards.name]
+            for file in files_to_compare(f"studies/{wildcards.name}/{variant}/")
+        ],
         code=code("compare"),
     output:
-        comparison("results/studies/{name}", STUDY_FIGURES, study="{name}"),
+        *comparison("results/studies/{name}", STUDY_FIGURES),
     log:
         "logs/studies/{name}/compare.log",
+    localrule: True
     params:
-        flags=variants_and_runs,
+        flags=flags_of_the_study,
     shell:
         "python src/compare.py --results results/studies/{wildcards.name} "
         "--output results/studies/{wildcards.name} {params.flags} --log {log}"
@@ -66,5 +92,6 @@ rule register:
         all_results_of_params_yaml,
     log:
         "logs/register.log",
+    localrule: True
     shell:
         "dvc commit --force --no-relink --quiet > {log} 2>&1"

@@ -1,10 +1,9 @@
-# What is handed in: the answers with the present numbers, and a card of each model.
+# What is handed in: the answers with the present numbers.
 
 from document import shown
 
 
 localrules:
-    card,
     document,
 
 
@@ -29,21 +28,6 @@ rule document:
         "--html {output.html} --log {log}"
 
 
-rule card:
-    input:
-        model="results/{study}models/k{k}-seed{seed}.safetensors",
-        metrics="results/{study}metrics/k{k}-seed{seed}.json",
-        code=code("card"),
-    output:
-        "results/{study}cards/k{k}-seed{seed}.md",
-    log:
-        "logs/{study}card/k{k}-seed{seed}.log",
-    shell:
-        "python src/card.py --model {input.model} --metrics {input.metrics} --card {output} "
-        "--log {log}"
-
-
 rule handin:
     input:
         rules.document.output,
-        every_run("", *rules.card.output),

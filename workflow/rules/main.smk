@@ -1,26 +1,17 @@
 # From the original files to what is made of each model. Each latent dimension and seed is a run.
 
-RAW = [
-    "train-images-idx3-ubyte",
-    "train-labels-idx1-ubyte",
-    "t10k-images-idx3-ubyte",
-    "t10k-labels-idx1-ubyte",
-]
-
-
-localrules:
-    download,
-    split,
+from aevb.data import RAW_FILES
 
 
 rule download:
     input:
-        bundled=expand("data/mnist/{name}.gz", name=RAW),
+        bundled=expand("data/mnist/{name}.gz", name=RAW_FILES),
         code=code("download"),
     output:
-        expand("data/raw/{name}", name=[*RAW, "dataset.json"]),
+        expand("data/raw/{name}", name=[*RAW_FILES, "dataset.json"]),
     log:
         "logs/download.log",
+    localrule: True
     params:
         flags=flags("data"),
     shell:
@@ -37,6 +28,7 @@ rule split:
         test="data/split/test.safetensors",
     log:
         "logs/split.log",
+    localrule: True
     params:
         flags=flags("split"),
     shell:
@@ -51,10 +43,10 @@ rule train:
         code=code("train"),
     output:
         model="results/{study}models/k{k}-seed{seed}.safetensors",
-        history=of_a_run("results/{study}history/k{k}-seed{seed}.csv", "history", "Training"),
+        history=reported("results/{study}history/k{k}-seed{seed}.csv", "history", "Training"),
     log:
         "logs/{study}train/k{k}-seed{seed}.log",
-    threads: training_threads
+    threads: lambda wildcards: values(wildcards.study)["train"]["threads"]
     params:
         flags=flags("model", "train"),
     shell:
@@ -71,7 +63,7 @@ rule evaluate:
         model=rules.train.output.model,
         code=code("evaluate"),
     output:
-        metrics=of_a_run("results/{study}metrics/k{k}-seed{seed}.json", "metrics", "Evaluation"),
+        metrics=reported("results/{study}metrics/k{k}-seed{seed}.json", "metrics", "Evaluation"),
         evaluation="results/{study}evaluation/k{k}-seed{seed}.safetensors",
     log:
         "logs/{study}evaluate/k{k}-seed{seed}.log",
@@ -93,8 +85,8 @@ rule sample:
         model=rules.train.output.model,
         code=code("sample"),
     output:
-        means=of_a_run(f"{SAMPLES}-means.png", "run_samples", "Samples", picture="means"),
-        draws=of_a_run(f"{SAMPLES}-draws.png", "run_samples", "Samples", picture="draws"),
+        means=reported(f"{SAMPLES}-means.png", "run_samples", "Samples", picture="means"),
+        draws=reported(f"{SAMPLES}-draws.png", "run_samples", "Samples", picture="draws"),
         samples=f"{SAMPLES}.safetensors",
     log:
         "logs/{study}sample/k{k}-seed{seed}.log",
@@ -107,17 +99,18 @@ rule sample:
         "--draws {output.draws} --samples {output.samples} {params.flags} --log {log}"
 
 
-RECONSTRUCTIONS = "results/{study}reconstructions/k{k}-seed{seed}"
-
-
 rule reconstruct:
     input:
         test=rules.split.output.test,
         model=rules.train.output.model,
         code=code("reconstruct"),
     output:
-        figure=of_a_run(f"{RECONSTRUCTIONS}.png", "run_reconstructions", "Reconstructions"),
-        reconstructions=f"{RECONSTRUCTIONS}.safetensors",
+        figure=reported(
+            "results/{study}reconstructions/k{k}-seed{seed}.png",
+            "run_reconstructions",
+            "Reconstructions",
+        ),
+        reconstructions="results/{study}reconstructions/k{k}-seed{seed}.safetensors",
     log:
         "logs/{study}reconstruct/k{k}-seed{seed}.log",
     group:

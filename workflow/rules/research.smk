@@ -7,15 +7,25 @@ localrules:
     compare_research,
 
 
-# These three have the same inputs and outputs.
-for stage in ("iwae", "ais", "gradient_variance"):
+def as_flags(wildcards, input, output):
+    """The inputs and outputs of a stage as flags, without its code."""
+    files = [*input.items(), *output.items()]
+    return " ".join(f"--{name} {file}" for name, file in files if name != "code")
+
+
+MODEL = "results/{study}models/k{k}-seed{seed}.safetensors"
+TRAIN, TEST = "data/split/train.safetensors", "data/split/test.safetensors"
+
+
+for stage in ("iwae", "ais", "gradient_variance", "latents"):
 
     rule:
         name:
             stage
         input:
-            test="data/split/test.safetensors",
-            model="results/{study}models/k{k}-seed{seed}.safetensors",
+            **({"train": TRAIN} if stage == "latents" else {}),
+            test=TEST,
+            model=MODEL,
             code=research_code(stage),
         output:
             metrics=f"results/{{study}}{stage}/k{{k}}-seed{{seed}}.json",
@@ -23,35 +33,16 @@ for stage in ("iwae", "ais", "gradient_variance"):
         log:
             f"logs/{{study}}{stage}/k{{k}}-seed{{seed}}.log",
         params:
+            files=as_flags,
             flags=flags(stage),
         shell:
-            "python src/research.py {rule} --test {input.test} --model {input.model} "
-            "--metrics {output.metrics} --arrays {output.arrays} {params.flags} --log {log}"
-
-
-rule latents:
-    input:
-        train="data/split/train.safetensors",
-        test="data/split/test.safetensors",
-        model="results/{study}models/k{k}-seed{seed}.safetensors",
-        code=research_code("latents"),
-    output:
-        metrics="results/{study}latents/k{k}-seed{seed}.json",
-        arrays="results/{study}latents/k{k}-seed{seed}.safetensors",
-    log:
-        "logs/{study}latents/k{k}-seed{seed}.log",
-    params:
-        flags=flags("latents"),
-    shell:
-        "python src/research.py latents --train {input.train} --test {input.test} "
-        "--model {input.model} --metrics {output.metrics} --arrays {output.arrays} "
-        "{params.flags} --log {log}"
+            "python src/research.py {rule} {params.files} {params.flags} --log {log}"
 
 
 rule traverse:
     input:
-        test="data/split/test.safetensors",
-        model="results/{study}models/k{k}-seed{seed}.safetensors",
+        test=TEST,
+        model=MODEL,
         code=research_code("traverse"),
     output:
         manifold="results/{study}traversals/k{k}-seed{seed}-manifold.png",
@@ -61,19 +52,17 @@ rule traverse:
     log:
         "logs/{study}traverse/k{k}-seed{seed}.log",
     params:
+        files=as_flags,
         flags=flags("traverse"),
     shell:
-        "python src/research.py traverse --test {input.test} --model {input.model} "
-        "--manifold {output.manifold} --traversals {output.traversals} "
-        "--interpolations {output.interpolations} --arrays {output.arrays} {params.flags} "
-        "--log {log}"
+        "python src/research.py traverse {params.files} {params.flags} --log {log}"
 
 
 # One for all runs and studies.
 rule classify:
     input:
-        train="data/split/train.safetensors",
-        test="data/split/test.safetensors",
+        train=TRAIN,
+        test=TEST,
         code=research_code("classify"),
     output:
         classifier="results/classifier.safetensors",
@@ -81,17 +70,17 @@ rule classify:
     log:
         "logs/classify.log",
     params:
+        files=as_flags,
         flags=flags("classifier"),
     shell:
-        "python src/research.py classify --train {input.train} --test {input.test} "
-        "--classifier {output.classifier} --accuracy {output.accuracy} {params.flags} --log {log}"
+        "python src/research.py classify {params.files} {params.flags} --log {log}"
 
 
 rule sample_quality:
     input:
-        train="data/split/train.safetensors",
-        test="data/split/test.safetensors",
-        model="results/{study}models/k{k}-seed{seed}.safetensors",
+        train=TRAIN,
+        test=TEST,
+        model=MODEL,
         classifier=rules.classify.output.classifier,
         code=research_code("sample_quality"),
     output:
@@ -101,11 +90,10 @@ rule sample_quality:
     log:
         "logs/{study}sample_quality/k{k}-seed{seed}.log",
     params:
+        files=as_flags,
         flags=flags("sample_quality"),
     shell:
-        "python src/research.py sample_quality --train {input.train} --test {input.test} "
-        "--model {input.model} --classifier {input.classifier} --metrics {output.metrics} "
-        "--arrays {output.arrays} --figure {output.figure} {params.flags} --log {log}"
+        "python src/research.py sample_quality {params.files} {params.flags} --log {log}"
 
 
 rule compare_research:

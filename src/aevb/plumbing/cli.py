@@ -1,29 +1,23 @@
 """The command line of the stages: flags, logs, progress, errors.
 
-A stage is a script with explicit input and output paths and its section of params.yaml as flags.
-Its exit code is 0 when all outputs are written, 1 on an error, 2 on wrong usage, and 130 after an
-interrupt from the keyboard.
+A stage is a script with a function `main`, whose parameters become the flags. Its exit code is 0
+when all outputs are written, 1 on an error, 2 on wrong usage, and 130 after an interrupt from the
+keyboard.
 """
 
 import atexit
 import gc
 import logging
-import math
 import re
 import sys
-from argparse import (
-    SUPPRESS,
-    Action,
-    ArgumentDefaultsHelpFormatter,
-    ArgumentParser,
-    ArgumentTypeError,
-    Namespace,
-)
+from argparse import SUPPRESS, ArgumentDefaultsHelpFormatter, ArgumentParser, Namespace
 from collections.abc import Callable, Iterable
+from inspect import Parameter, isclass, signature
 from pathlib import Path
-from typing import Any, Never, TypeVar, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Never, TypeVar, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import ValidationError, create_model
 from pydantic.fields import FieldInfo
 from tqdm import tqdm
 
@@ -32,111 +26,114 @@ from aevb.plumbing.params import Params, Section, problems
 
 log = logging.getLogger("aevb")
 
+Stage = Callable[..., None]
 T = TypeVar("T", bound=Section)
 
 
 class Parser(ArgumentParser):
     """An argument parser that reports wrong usage in one line."""
 
-    def add_argument(self, *names: str, **metadata: Any) -> Action:
-        """As in argparse; the help also names the type of the value and says if it is required."""
-        kinds = {Path: "PATH", natural: "INT", positive: "INT", seconds: "SECONDS"}
-        if metadata.get("type") in kinds:
-            metadata.setdefault("metavar", kinds[metadata["type"]])
-        if metadata.get("required"):
-            metadata.update(default=SUPPRESS, help=f"{metadata['help']} (required)")
-        return super().add_argument(*names, **metadata)
-
     def error(self, message: str) -> Never:
         """Report wrong usage and exit with code 2."""
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())} (see --help)\n")
 
 
-def parser(description: str | None, *sections: type[Section]) -> Parser:
-    """A parser with `--log` and a flag for each parameter of the sections, with its default."""
+def parser(stage: Stage, description: str | None) -> Parser:
+    """A parser with `--log` and a flag for each parameter of a stage.
+
+    A parameter is annotated with its type and its help text, `Annotated[Path, "the model"]`. If its
+    type is a section of params.yaml, each parameter of the section is a flag.
+    """
+    summary, _, more = (description or "").partition("\n\n")
     result = Parser(
-        description=(description or "").split("\n\n")[0],
+        description=summary,
+        epilog=more,
         formatter_class=ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
-    result.add_argument("--log", type=Path, help="file to append the log to", default=SUPPRESS)
+    result.add_argument(
+        "--log", type=Path, metavar="PATH", default=SUPPRESS, help="file to append the log to"
+    )
     names = {field.annotation: name for name, field in Params.model_fields.items()}
-    for section in sections:
-        group = result.add_argument_group(f"parameters (section {names[section]} of params.yaml)")
+    for section in _sections(stage).values():
+        title = f"parameters (section {names.get(section)} of params.yaml)"
+        group = result.add_argument_group(title) if section in names else result
         for name, field in section.model_fields.items():
-            group.add_argument(f"--{name}", help=field.description, **_argument(field))
+            group.add_argument(f"--{name}", **_argument(field))
     return result
+
+
+def _sections(stage: Stage) -> dict[str, type[Section]]:
+    """The parameters of a stage that are sections and, under the name "", all others as one."""
+    sections: dict[str, type[Section]] = {}
+    others: dict[str, Any] = {}
+    for name, parameter in signature(stage).parameters.items():
+        if isclass(parameter.annotation) and issubclass(parameter.annotation, Section):
+            sections[name] = parameter.annotation
+        else:
+            default = ... if parameter.default is Parameter.empty else parameter.default
+            others[name] = (parameter.annotation, default)
+    return {"": create_model("Flags", __base__=Section, **others), **sections}
 
 
 def _argument(field: FieldInfo) -> dict[str, Any]:
     """The arguments of add_argument for a field."""
-    annotation: Any = field.annotation
-    several = get_origin(annotation) is list
-    if several:
-        annotation = get_args(annotation)[0]
-    if hasattr(annotation, "__metadata__"):  # Annotated[int, Field(…)]
-        annotation = get_args(annotation)[0]
-    choices = get_args(annotation)  # of a Literal
+    kind: Any = field.annotation
+    several = False
+    while (origin := get_origin(kind)) in (list, Annotated, UnionType):
+        several = several or origin is list
+        kind = get_args(kind)[0]
+    choices = get_args(kind)  # of a Literal
+    texts = [text for text in (field.description, *field.metadata) if isinstance(text, str)]
+    required = field.is_required()
     return {
-        "type": str if choices else annotation,
+        "type": str if choices else kind,
         "choices": choices or None,
-        "default": field.get_default(),
-        "metavar": None if choices else annotation.__name__.upper(),
+        "required": required,
+        "default": SUPPRESS if required or field.default is None else field.default,
+        "metavar": None if choices else kind.__name__.upper(),
+        "help": f"{texts[0]} (required)" if required else texts[0],
         **({"nargs": "*"} if several else {}),
     }
 
 
-def settings(section: type[T], arguments: Namespace) -> T:
+def settings(section: type[T], parsed: Namespace) -> T:
     """The parameters of a section, validated.
 
     Raises:
         InputError: if a value is not allowed; the message names its flag.
     """
-    values = {name: getattr(arguments, name) for name in section.model_fields}
+    values = {name: value for name, value in vars(parsed).items() if name in section.model_fields}
     try:
         return section.model_validate(values)
     except ValidationError as error:
         raise InputError(f"--{problems(error)}") from None
 
 
-def natural(text: str) -> int:
-    """An integer that is at least 0, for argparse."""
-    number = int(text)
-    if number < 0:
-        raise ArgumentTypeError(f"is {text} and should be an integer of at least 0")
-    return number
+def call(stage: Stage, parsed: Namespace) -> None:
+    """Call a stage with the values of its flags, validated.
+
+    Raises:
+        InputError: if a value is not allowed.
+    """
+    values = {name: settings(section, parsed) for name, section in _sections(stage).items()}
+    stage(**dict(values.pop("")), **values)
 
 
-def positive(text: str) -> int:
-    """An integer from 1 to 1,000,000, for argparse."""
-    number = int(text)
-    if not 1 <= number <= 10**6:
-        raise ArgumentTypeError(f"is {text} and should be an integer from 1 to {10**6}")
-    return number
-
-
-def seconds(text: str) -> float:
-    """A time in seconds that is at least 0, for argparse."""
-    number = float(text)
-    if not 0 <= number < math.inf:
-        raise ArgumentTypeError(f"is {text} and should be a time in seconds, at least 0")
-    return number
-
-
-def run(stage: Callable[[Namespace], None], arguments: Parser) -> None:
+def run(stage: Stage, description: str | None) -> None:
     """Run a stage: parse its command line, log to the terminal and to `--log`, report errors.
 
     An error in the input, in the file system or in the size of memory is reported in one line; of
     any other exception the log file also receives the traceback.
     """
-    parsed = arguments.parse_args()
+    parsed = parser(stage, description).parse_args()
     name = Path(sys.argv[0]).stem
     # At its end Python searches all objects for cycles; with those of torch that takes 0.2 s.
     atexit.register(gc.freeze)
     try:
         _log_to(getattr(parsed, "log", None))
         log.debug("$ %s", " ".join(sys.argv))
-        stage(parsed)
+        call(stage, parsed)
     except KeyboardInterrupt:
         log.error("%s: interrupted from the keyboard", name)
         sys.exit(130)
@@ -178,13 +175,6 @@ class _Terminal(logging.Handler):
         tqdm.write(f"{self.format(record)}\n", file=sys.stderr, end="")
 
 
-class _LogFile(logging.FileHandler):
-    """Leaves out lines that cannot be written, for example on a full disk."""
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        """Print no traceback; the terminal shows the line anyway."""
-
-
 def _log_to(path: Path | None) -> None:
     """Log everything to the file, and to the terminal.
 
@@ -198,7 +188,8 @@ def _log_to(path: Path | None) -> None:
     log.addHandler(terminal)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = _LogFile(path, mode="a", encoding="utf-8")
+        logging.raiseExceptions = False  # lines that cannot be written are left out
+        file = logging.FileHandler(path, mode="a", encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
         log.addHandler(file)
 

@@ -4,40 +4,22 @@ The flags of each stage, the check of params.yaml before any work starts, the co
 params.yaml, its JSON schema and docs/parameters.md all come from this definition.
 """
 
-import ast
 import difflib
 import reprlib
 import shlex
-from collections import Counter
-from decimal import Decimal
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from aevb.datasets import DATASETS
+DatasetName = Literal["mnist", "fashion_mnist", "kmnist"]
+"""The keys of DATASETS in aevb/datasets.py."""
 
+Likelihood = Literal["bernoulli", "continuous_bernoulli", "gaussian"]
+"""The keys of LIKELIHOODS in aevb/likelihoods.py, which would take a second to import."""
 
-def likelihood_names() -> tuple[str, ...]:
-    """The keys of the dictionary LIKELIHOODS in aevb/likelihoods.py.
-
-    The file is parsed, not imported, because it imports torch: that takes over a second, in each
-    process that Snakemake starts.
-    """
-    path = Path(__file__).parents[1] / "likelihoods.py"
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        match node:
-            case ast.Assign([ast.Name("LIKELIHOODS")], ast.Dict(keys)):
-                return tuple(ast.literal_eval(key) for key in keys if key)
-    raise LookupError(f"{path} defines no dictionary LIKELIHOODS")
-
-
-if TYPE_CHECKING:
-    DatasetName = str
-    Likelihood = str
-else:
-    DatasetName = Literal[tuple(DATASETS)]
-    Likelihood = Literal[likelihood_names()]
 Binarisation = Literal["dynamic", "static", "none"]
 Optimiser = Literal["adam", "adagrad"]
 Precision = Literal["float32", "bfloat16", "auto"]
@@ -55,6 +37,13 @@ Place = Annotated[str, Field(pattern=PLACE)]
 Sha256 = Annotated[str, Field(pattern=SHA256)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Positive = Annotated[int, Field(ge=1, le=10**6)]
+Several = Annotated[int, Field(ge=2, le=10**6)]
+Few = Annotated[int, Field(ge=1, le=100)]
+Neighbours = Annotated[int, Field(ge=1, le=1000)]
+
+TrainSet = Annotated[Path, "training images (.safetensors)"]
+TestSet = Annotated[Path, "test images (.safetensors)"]
+TrainedModel = Annotated[Path, "the trained model (.safetensors)"]
 
 RENAMED = {
     "train.treatment": "train.binarisation",
@@ -67,6 +56,11 @@ RENAMED = {
 """Former names of parameters, sections and values of train.binarisation."""
 
 
+def param(default: Any, meaning: str, **limits: Any) -> Any:
+    """A parameter with its default, its meaning and the limits of its value."""
+    return Field(default, description=meaning, **limits)
+
+
 class Section(BaseModel):
     """A section of params.yaml: the parameters of one stage, which become its flags."""
 
@@ -76,170 +70,144 @@ class Section(BaseModel):
 class Data(Section):
     """The data set, and where to download it from."""
 
-    name: DatasetName = Field("mnist", description="the data set")
-    mirror: Place = Field(
-        "none", description="folder or URL with the .gz files, tried before the public ones"
-    )
-    sha256: list[Sha256] = Field(
-        [], description="of train images, train labels, test images, test labels, if unofficial"
+    name: DatasetName = param("mnist", "the data set")
+    mirror: Place = param("none", "folder or URL with the .gz files, tried before the public ones")
+    sha256: list[Sha256] = param(
+        [], "of train images, train labels, test images, test labels, if unofficial"
     )
 
 
 class Split(Section):
     """Training, validation and test sets."""
 
-    validation_size: int = Field(
-        10000,
-        ge=0,
-        lt=60000,
-        description="training images held out for validation; 0: no early stopping",
+    validation_size: int = param(
+        10000, "training images held out for validation; 0: no early stopping", ge=0, lt=60000
     )
-    seed: Seed = Field(0, description="seed of the permutation and of the static binarisation")
+    seed: Seed = param(0, "seed of the permutation and of the static binarisation")
 
 
 class Model(Section):
     """The model; the number of its latent dimensions is in `runs`."""
 
-    likelihood: Likelihood = Field("bernoulli", description="distribution p(x|z)")
-    hidden: Positive = Field(500, description="tanh units in the encoder and in the decoder")
+    likelihood: Likelihood = param("bernoulli", "distribution p(x|z)")
+    hidden: Positive = param(500, "tanh units in the encoder and in the decoder")
 
 
 class Train(Section):
     """Maximisation of the ELBO by stochastic gradient ascent."""
 
-    binarisation: Binarisation = Field(
-        "dynamic",
-        description="pixels drawn in each epoch, drawn once, or gray",
+    binarisation: Binarisation = param("dynamic", "pixels drawn in each epoch, drawn once, or gray")
+    optimiser: Optimiser = param("adam", "the paper uses Adagrad")
+    learning_rate: float = param(0.005, "initial learning rate", gt=0, le=1)
+    decay: float = param(
+        0.6, "fraction of training, at the end, with linear decay of the rate to 0", ge=0, le=1
     )
-    optimiser: Optimiser = Field("adam", description="the paper uses Adagrad")
-    learning_rate: float = Field(0.005, gt=0, le=1, description="initial learning rate")
-    decay: float = Field(
-        0.6,
-        ge=0,
-        le=1,
-        description="fraction of training, at the end, with linear decay of the rate to 0",
-    )
-    batch_size: Positive = Field(256, description="images per minibatch")
-    mc_samples: Positive = Field(1, description="samples of z per image (r in the estimator)")
-    max_epochs: Positive = Field(40, description="largest number of passes over the training set")
-    patience: Positive = Field(
-        10, description="epochs without a better validation ELBO before training stops"
-    )
-    precision: Precision = Field(
-        "auto",
-        description="matrix products; auto: bfloat16 if native",
-    )
-    device: Device = Field("auto", description="auto: cuda if available, else cpu")
-    threads: int = Field(
-        1, ge=1, le=1024, description="CPU threads; their number changes the rounding of sums"
-    )
+    batch_size: Positive = param(256, "images per minibatch")
+    mc_samples: Positive = param(1, "samples of z per image (r in the estimator)")
+    max_epochs: Positive = param(40, "largest number of passes over the training set")
+    patience: Positive = param(10, "epochs without a better validation ELBO before training stops")
+    precision: Precision = param("auto", "matrix products; auto: bfloat16 if native")
+    device: Device = param("auto", "auto: cuda if available, else cpu")
+    threads: int = param(1, "CPU threads; their number changes the rounding of sums", ge=1, le=1024)
 
 
 class Evaluate(Section):
     """Bounds on log p(x) on the test set."""
 
-    iwae_k: Positive = Field(50, description="samples of z per image (K of the IWAE bound)")
-    seed: Seed = Field(0, description="seed of the samples of z")
+    iwae_k: Positive = param(50, "samples of z per image (K of the IWAE bound)")
+    seed: Seed = param(0, "seed of the samples of z")
 
 
 class Sample(Section):
     """Images drawn from the model with z from the prior."""
 
-    rows: int = Field(10, ge=1, le=100, description="rows of the grid of images")
-    columns: int = Field(10, ge=1, le=100, description="columns of the grid of images")
-    seed: Seed = Field(0, description="seed of the samples of z and of the images")
+    rows: Few = param(10, "rows of the grid of images")
+    columns: Few = param(10, "columns of the grid of images")
+    seed: Seed = param(0, "seed of the samples of z and of the images")
 
 
 class Reconstruct(Section):
     """Test images, encoded and decoded."""
 
-    images: int = Field(20, ge=1, le=1000, description="number of test images")
-    seed: Seed = Field(0, description="seed of the choice of images, the same for all runs")
+    images: int = param(20, "number of test images", ge=1, le=1000)
+    seed: Seed = param(0, "seed of the choice of images, the same for all runs")
 
 
 class Iwae(Section):
     """On request: the IWAE bound for K = 1, 10, 100 … samples."""
 
-    images: int = Field(1000, ge=2, le=10**6, description="number of test images, the first ones")
-    samples: Positive = Field(5000, description="samples of z per image, the largest K")
-    seed: Seed = Field(0, description="seed of the samples of z")
+    images: Several = param(1000, "number of test images, the first ones")
+    samples: Positive = param(5000, "samples of z per image, the largest K")
+    seed: Seed = param(0, "seed of the samples of z")
 
 
 class Ais(Section):
     """On request: log p(x) by annealed importance sampling, which does not use the encoder."""
 
-    images: int = Field(
-        100, ge=2, le=10**6, description="number of test images and of simulated images"
-    )
-    chains: Positive = Field(2, description="Markov chains per image")
-    temperatures: int = Field(
-        1500, ge=2, le=10**6, description="intermediate distributions from p(z) to p(z|x)"
-    )
-    leapfrog: Positive = Field(2, description="leapfrog steps of HMC per temperature")
-    iwae_k: Positive = Field(1000, description="samples of z per image for the IWAE bound")
-    seed: Seed = Field(0, description="seed of the chains and of the simulated images")
+    images: Several = param(100, "number of test images and of simulated images")
+    chains: Positive = param(2, "Markov chains per image")
+    temperatures: Several = param(1500, "intermediate distributions from p(z) to p(z|x)")
+    leapfrog: Positive = param(2, "leapfrog steps of HMC per temperature")
+    iwae_k: Positive = param(1000, "samples of z per image for the IWAE bound")
+    seed: Seed = param(0, "seed of the chains and of the simulated images")
 
 
 class GradientVariance(Section):
     """On request: variance of the reparametrised and of the score-function gradient."""
 
-    images: int = Field(100, ge=2, le=10**6, description="number of test images, the first ones")
-    samples: int = Field(2000, ge=2, le=10**6, description="samples of z per image")
-    seed: Seed = Field(0, description="seed of the samples of z")
+    images: Several = param(100, "number of test images, the first ones")
+    samples: Several = param(2000, "samples of z per image")
+    seed: Seed = param(0, "seed of the samples of z")
 
 
 class Latents(Section):
     """On request: active units, mutual information and classification from the latents."""
 
-    threshold: float = Field(
-        0.01, gt=0, le=1000, description="least variance of the mean of an active unit"
-    )
-    samples: Positive = Field(5, description="samples of z per image for the mutual information")
-    neighbours: int = Field(5, ge=1, le=1000, description="k of the k-nearest-neighbour classifier")
-    seed: Seed = Field(0, description="seed of the samples of z")
+    threshold: float = param(0.01, "least variance of the mean of an active unit", gt=0, le=1000)
+    samples: Positive = param(5, "samples of z per image for the mutual information")
+    neighbours: Neighbours = param(5, "k of the k-nearest-neighbour classifier")
+    seed: Seed = param(0, "seed of the samples of z")
 
 
 class Traverse(Section):
     """On request: images of the latent space."""
 
-    grid: int = Field(20, ge=1, le=100, description="images per side of the manifold")
-    dimensions: int = Field(
-        10, ge=1, le=100, description="number of dimensions, those with the largest KL"
-    )
-    steps: int = Field(13, ge=2, le=100, description="images per traversal or interpolation")
-    extent: float = Field(3.0, gt=0, le=100, description="traversals cover [-extent, extent]")
-    around: Around = Field("image", description="the other dimensions: those of a test image, or 0")
-    pairs: int = Field(8, ge=1, le=100, description="pairs of test images to interpolate between")
-    seed: Seed = Field(0, description="seed of the choice of images")
+    grid: Few = param(20, "images per side of the manifold")
+    dimensions: Few = param(10, "number of dimensions, those with the largest KL")
+    steps: int = param(13, "images per traversal or interpolation", ge=2, le=100)
+    extent: float = param(3.0, "traversals cover [-extent, extent]", gt=0, le=100)
+    around: Around = param("image", "the other dimensions: those of a test image, or 0")
+    pairs: Few = param(8, "pairs of test images to interpolate between")
+    seed: Seed = param(0, "seed of the choice of images")
 
 
 class Classifier(Section):
     """On request: a classifier, in whose features samples and test images are compared."""
 
-    epochs: int = Field(8, ge=1, le=1000, description="passes over the training set")
-    batch_size: Positive = Field(100, description="images per minibatch")
-    learning_rate: float = Field(
-        0.003, gt=0, le=1, description="initial learning rate of Adam, decays linearly to 0"
+    epochs: int = param(8, "passes over the training set", ge=1, le=1000)
+    batch_size: Positive = param(100, "images per minibatch")
+    learning_rate: float = param(
+        0.003, "initial learning rate of Adam, decays linearly to 0", gt=0, le=1
     )
-    seed: Seed = Field(0, description="seed of initial weights, minibatches and binarisation")
+    seed: Seed = param(0, "seed of initial weights, minibatches and binarisation")
 
 
 class SampleQuality(Section):
     """On request: precision, recall and Fréchet distance of samples."""
 
-    images: int = Field(10000, ge=20, le=10**6, description="number of samples and of test images")
-    neighbours: int = Field(5, ge=1, le=1000, description="k of the k-nearest-neighbour balls")
-    seed: Seed = Field(0, description="seed of the samples and of the choice of images")
+    images: int = param(10000, "number of samples and of test images", ge=20, le=10**6)
+    neighbours: Neighbours = param(5, "k of the k-nearest-neighbour balls")
+    seed: Seed = param(0, "seed of the samples and of the choice of images")
 
 
 class Runs(Section):
     """One training for each combination of latent dimensions and seed."""
 
-    latent_dims: list[Annotated[int, Field(ge=1, le=10000)]] = Field(
-        [3, 20], min_length=1, description="k, numbers of latent dimensions"
+    latent_dims: list[Annotated[int, Field(ge=1, le=10000)]] = param(
+        [3, 20], "k, numbers of latent dimensions", min_length=1
     )
-    seeds: list[Seed] = Field(
-        [0], min_length=1, description="seeds of initial weights, minibatches and samples"
+    seeds: list[Seed] = param(
+        [0], "seeds of initial weights, minibatches and samples", min_length=1
     )
 
 
@@ -265,15 +233,13 @@ class Params(Section):
 
 def one_line(text: str) -> str:
     """Text without line ends or other characters that would move the cursor of a terminal."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
+    return "".join(letter if letter.isprintable() else " " for letter in " ".join(text.split()))
 
 
 def shown(value: Any) -> str:
     """A value as Python writes it, abbreviated if it is long or deeply nested."""
-    short = reprlib.Repr()
-    short.maxstring = short.maxother = 80
     try:
-        return short.repr(value)
+        return reprlib.repr(value)
     except ValueError:  # Python converts no integer of more than 4300 digits
         return "a very long number"
 
@@ -302,25 +268,12 @@ def problems(error: ValidationError) -> str:
         message = item["msg"][max(item["msg"].find("should"), 0) :]
         if item["type"] == "string_pattern_mismatch":
             message = f"should be a {IN_WORDS[item['ctx']['pattern']]}"
-        text = f"{shown(value)} (text)" if isinstance(value, str) else shown(value)
-        lines.append(f"{where} is {text} and {message}{advice(item['type'], value)}")
+        elif item["type"] in ("int_type", "float_type") and isinstance(value, str):
+            message += "; write numbers plainly, as 0.001"  # YAML 1.1 reads 1e-3 as text
+        elif item["type"] == "literal_error" and str(value) in RENAMED:
+            message += f"; {value} is now called {RENAMED[value]}"
+        lines.append(f"{where} is {shown(value)} and {message}")
     return one_line("; ".join(lines))
-
-
-def advice(kind: str, value: Any) -> str:
-    """What to write instead of a text, for mistakes that are often made."""
-    if not isinstance(value, str):
-        return ""
-    if kind == "literal_error" and value in RENAMED:
-        return f"; {value} is now called {RENAMED[value]}"
-    if kind in ("float_type", "int_type"):
-        try:
-            number = float(value)
-        except ValueError:
-            return ""
-        if 1e-9 < abs(number) < 1e9:
-            return f"; write it without quotes, as {Decimal(repr(number)).normalize():f}"
-    return ""
 
 
 def check(params: Any, where: str = "params.yaml") -> Params:
@@ -336,18 +289,31 @@ def check(params: Any, where: str = "params.yaml") -> Params:
     except ValidationError as error:
         raise ValueError(f"{where}: {problems(error)}") from None
     # A missing key would silently get its default, but params.yaml is to describe the whole run.
-    given = {f"{name}.{key}" for name, section in params.items() for key in section}
     for name, section in checked:
         for key, _ in section:
-            if f"{name}.{key}" not in given:
+            if key not in section.model_fields_set:
                 raise ValueError(f"{where}: {name}.{key} is missing")
     for name, values in checked.runs:
-        counts: Counter[int] = Counter(values)
-        if repeated := [value for value, count in counts.items() if count > 1]:
-            raise ValueError(f"{where}: runs.{name} holds {repeated[0]} more than once")
+        for value in values:
+            if values.count(value) > 1:
+                raise ValueError(f"{where}: runs.{name} holds {value} more than once")
     if len(checked.data.sha256) not in (0, 4):
         raise ValueError(f"{where}: data.sha256 should hold four checksums or none")
     return checked
+
+
+def read_yaml(
+    text: str | bytes, where: object, load: Callable[[str | bytes], Any] = yaml.safe_load
+) -> Any:
+    """What a YAML text holds.
+
+    Raises:
+        ValueError: in one line, if it cannot be read.
+    """
+    try:
+        return load(text)
+    except Exception as error:  # KeyError for `!!bool x`, RecursionError for deep nesting …
+        raise ValueError(f"{where}: cannot be read as YAML ({one_line(str(error))})") from None
 
 
 def check_text(text: str, where: str = "params.yaml") -> None:
@@ -356,21 +322,14 @@ def check_text(text: str, where: str = "params.yaml") -> None:
     Raises:
         ValueError: in one line, also where the two differ: 0100 is 64 in YAML 1.1.
     """
-    import yaml
     from ruamel.yaml import YAML
 
-    try:
-        ours, theirs = yaml.safe_load(text), YAML(typ="safe", pure=True).load(text)
-    except Exception as error:  # KeyError for `!!bool x`, RecursionError for deep nesting …
-        reason = " ".join(one_line(str(error)).split())
-        raise ValueError(f"{where}: cannot be read as YAML ({reason})") from None
+    ours = read_yaml(text, where)
+    theirs = read_yaml(text, where, YAML(typ="safe", pure=True).load)
     check(ours, where)
     for name, section in ours.items():
         for key, value in section.items():
-            try:
-                other = theirs[name][key]
-            except (KeyError, TypeError):
-                other = None
+            other = theirs[name][key]
             if (type(value), value) != (type(other), other):
                 raise ValueError(
                     f"{where}: {name}.{key} is {shown(value)} to Snakemake and "

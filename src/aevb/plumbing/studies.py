@@ -31,13 +31,7 @@ def read_study(path: Path, base: Values) -> dict[str, Values]:
     Raises:
         ValueError: in one line that names the file.
     """
-    import yaml
-
-    try:
-        study = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = " ".join(params.one_line(str(error)).split())
-        raise ValueError(f"{path}: cannot be read as YAML ({reason})") from None
+    study = params.read_yaml(path.read_bytes(), path)
     if not isinstance(study, dict) or study.keys() != {"params", "variants"}:
         raise ValueError(f"{path} should hold `params` and `variants` and nothing else")
     if not isinstance(study["variants"], dict) or not study["variants"]:
@@ -65,9 +59,8 @@ def replaced(base: Values, changes: Any, where: str) -> Values:
     Raises:
         ValueError: if `changes` is not a mapping of sections, or has sections that studies share.
     """
-    if not isinstance(changes, dict) or not all(
-        isinstance(section, dict) for section in changes.values()
-    ):
+    sections = changes if isinstance(changes, dict) else {"": None}
+    if not all(isinstance(section, dict) for section in sections.values()):
         raise ValueError(f"{where} should hold sections with parameters, as train: {{decay: 0}}")
     for section in SHARED:
         if section in changes:

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from aevb.report.figures import PALETTE, Images, new_figure, panels_figure, rows_figure, show
-from aevb.report.runs import TERMS, Variants, first_runs, models, scale, seeds, setting
+from aevb.report.figures import PALETTE, new_figure, panels_figure, rows_figure, show
+from aevb.report.runs import TERMS, Variants, first_runs, models, principal_axes, seeds, setting
 
 IMAGES = 10
 """Images in a row, and the number shown of each variant if there are several."""
@@ -33,31 +33,29 @@ def learning_curves(variants: Variants) -> Figure:
     several = len(variants) > 1
     frames = []
     for variant, run in ((variant, run) for variant, runs in variants.items() for run in runs):
-        curve = run.history.drop(columns="learning_rate").melt("epoch", var_name="column").dropna()
-        curve[["set", "term"]] = curve["column"].str.split("_", n=1, expand=True)
-        k = f"k = {run.latent_dim}"
-        if several:
-            curve = curve[curve["term"] == "elbo"].assign(hue=variant, scale=scale(run))
-            curve["panel"] = f"{k}, {scale(run)}"
-            curve["x"] = curve["epoch"] * run.metadata["train_images"]
-        else:
-            curve = curve.assign(hue=k, scale=curve["term"], x=curve["epoch"])
-            curve["panel"] = curve["term"].map(TERMS)
-        frames.append(curve)
+        curves = run.history.drop(columns="learning_rate").melt("epoch", var_name="column").dropna()
+        curves[["set", "term"]] = curves["column"].str.split("_", n=1, expand=True)
+        seen = curves["epoch"] * run.metadata["train_images"]
+        names = {"variant": variant, "k": f"k = {run.latent_dim}", "scale": run.scale}
+        frames.append(curves.assign(seen=seen, **names))
     data = pd.concat(frames, ignore_index=True)
+    if several:
+        data = data[data["term"] == "elbo"].assign(panel=data["k"] + ", " + data["scale"])
+        x, hue, limits = "seen", "variant", "scale"
+    else:
+        data["panel"] = data["term"].map(TERMS)
+        x, hue, limits = "epoch", "k", "term"
+    panels, hues = data["panel"].unique(), data[hue].unique()
     title = f"Learning curves{_over_seeds(variants)}\n{setting(variants)}"
-    panels = data["panel"].unique()
     figure, axes = panels_figure(panels, 6 if len(panels) == 1 else 4, 3.5, title)
-    hues = data["hue"].unique()
     palette = dict(zip(hues, sns.color_palette(PALETTE, len(hues)), strict=True))
     for axis, (_, chosen) in zip(axes, data.groupby("panel", sort=False), strict=True):
         sns.lineplot(
-            chosen, x="x", y="value", hue="hue", style="set", ax=axis, errorbar="sd",
+            chosen, x=x, y="value", hue=hue, style="set", ax=axis, errorbar="sd",
             palette=palette, style_order=[*STYLES], legend=False,
         )  # fmt: skip
         # Cut off the first epochs, whose values are far below all others.
-        values = data.loc[data["scale"] == chosen["scale"].iloc[0], "value"]
-        low, high = values.quantile([0.05, 1])
+        low, high = data.loc[data[limits].isin(chosen[limits]), "value"].quantile([0.05, 1])
         margin = 0.05 * (high - low) + 0.1
         axis.set_ylim(low - margin, high + margin)
         axis.grid(alpha=0.3)
@@ -174,21 +172,6 @@ def latent_space(variants: Variants) -> Figure:
     return figure
 
 
-def principal_axes(mu: Images) -> tuple[NDArray[np.float64], list[float]]:
-    """Points [N, k] on their first two principal axes, [N, 2], and the axes' shares of variance.
-
-    The largest loading of each axis is positive. If k = 1, there is one axis and one share, and the
-    second coordinate is 0.
-    """
-    centred = mu.astype(np.float64) - mu.mean(0, dtype=np.float64)
-    variances, axes = np.linalg.eigh(centred.T @ centred / len(mu))
-    axes = axes[:, ::-1][:, :2]
-    axes = axes * np.sign(axes[np.abs(axes).argmax(0), range(axes.shape[1])])
-    points = np.zeros((len(mu), 2))
-    points[:, : axes.shape[1]] = centred @ axes
-    return points, (variances[::-1][:2] / max(variances.sum(), 1e-30)).tolist()
-
-
 def pushed_apart(places: NDArray[np.float64], distance: float) -> NDArray[np.float64]:
     """Places [N, 2], of which each two that were closer are moved apart to this distance."""
     places = places.copy()
@@ -210,12 +193,8 @@ def _over_seeds(variants: Variants) -> str:
 
 
 FIGURES = {
-    "learning_curves": learning_curves,
-    "samples": samples,
-    "reconstructions": reconstructions,
-    "terms": terms,
-    "kl_per_dimension": kl_per_dimension,
-    "latent_space": latent_space,
+    make.__name__: make
+    for make in (learning_curves, samples, reconstructions, terms, kl_per_dimension, latent_space)
 }
 STUDY_FIGURES = ("learning_curves", "samples", "reconstructions")
 """The figures of a study."""

@@ -54,20 +54,12 @@ def save_figure(path: Path, figure: Figure) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def mosaic(images: Images, columns: int, gap: int = 2) -> Images:
-    """Arrange images [N, 784] row by row in one picture, black on white, with white gaps."""
-    side = 28 + gap
-    rows = -(-len(images) // columns)
-    picture = np.ones((rows * side - gap, columns * side - gap), np.float32)
-    for place, image in enumerate(images):
-        top, left = place // columns * side, place % columns * side
-        picture[top : top + 28, left : left + 28] = 1 - image.reshape(28, 28).clip(0, 1)
-    return picture
-
-
 def show(axis: Axes, images: Images, columns: int) -> None:
-    """Show a mosaic of images [N, 784] without frame and ticks."""
-    picture = mosaic(images, columns)
+    """Show images [N, 784] row by row as one picture, black on white, with white gaps."""
+    padding = (0, -len(images) % columns), (0, 2), (0, 2)
+    tiles = np.pad(1 - images.reshape(-1, 28, 28).clip(0, 1), padding, constant_values=1)
+    rows = tiles.reshape(-1, columns, 30, 30).swapaxes(1, 2)
+    picture = rows.reshape(-1, columns * 30)[:-2, :-2]
     axis.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axis.set(xticks=[], yticks=[])
     axis.spines[:].set_visible(False)

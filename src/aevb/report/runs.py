@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.decomposition import PCA
 
 from aevb.datasets import DATASETS
 from aevb.files import Arrays, read_csv, read_json, read_tensors
@@ -46,6 +47,13 @@ class Run:
     reconstructions: Arrays
     metadata: dict[str, Any]
 
+    @property
+    def scale(self) -> str:
+        """What the ELBO bounds: only numbers on one scale can be compared."""
+        if not self.metrics["is_log_likelihood"]:
+            return f"not a log-likelihood {MARK}"
+        return "log-density" if self.metadata["binarisation"] == "none" else "log-probability"
+
 
 Variants = Mapping[str, Sequence[Run]]
 
@@ -57,12 +65,12 @@ def read_run(folder: Path, latent_dim: int, seed: int) -> Run:
         InputError: if one is missing or invalid.
     """
     name = f"k{latent_dim}-seed{seed}"
-    kinds = ("evaluation", "samples", "reconstructions")
     metrics = read_json(folder / "metrics" / f"{name}.json")
     history = pd.DataFrame(read_csv(folder / "history" / f"{name}.csv"))
-    tensors = [read_tensors(folder / kind / f"{name}.safetensors", kind) for kind in kinds]
-    evaluation, samples, reconstructions = (arrays for arrays, _ in tensors)
-    metadata = tensors[0][1]
+    kinds = ("evaluation", "samples", "reconstructions")
+    files = [read_tensors(folder / kind / f"{name}.safetensors", kind) for kind in kinds]
+    evaluation, samples, reconstructions = (arrays for arrays, _ in files)
+    _, metadata = files[0]
     return Run(latent_dim, seed, metrics, history, evaluation, samples, reconstructions, metadata)
 
 
@@ -89,14 +97,6 @@ def seeds(variants: Variants) -> list[int]:
     return [run.seed for run in next(iter(models(variants).values()))]
 
 
-def paired_differences(
-    term: str, runs: Sequence[Run], reference: Sequence[Run]
-) -> list[NDArray[np.float64]]:
-    """For each seed, the term of a run minus that of the reference run, for each image, [N]."""
-    pairs = zip(runs, reference, strict=True)
-    return [run.evaluation[term].astype(float) - other.evaluation[term] for run, other in pairs]
-
-
 def overall(values: Sequence[NDArray[Any]]) -> Estimate:
     """The mean of values [N] of each seed: over seeds if there are several, else over images."""
     if len(values) == 1:
@@ -104,20 +104,29 @@ def overall(values: Sequence[NDArray[Any]]) -> Estimate:
     return estimate([image_values.mean(dtype=np.float64) for image_values in values])
 
 
+def difference(term: str, runs: Sequence[Run], reference: Sequence[Run]) -> Estimate:
+    """The mean of a term minus that of the reference runs, for the same images and seeds."""
+    pairs = zip(runs, reference, strict=True)
+    return overall([a.evaluation[term].astype(float) - b.evaluation[term] for a, b in pairs])
+
+
+def principal_axes(mu: NDArray[np.float32]) -> tuple[NDArray[np.float64], list[float]]:
+    """Points [N, k] on their first two principal axes, [N, 2], and the axes' shares of variance.
+
+    If k = 1, there is one axis and one share, and the second coordinate is 0.
+    """
+    pca = PCA(min(2, mu.shape[1]))
+    points = np.zeros((len(mu), 2))
+    points[:, : mu.shape[1]] = pca.fit_transform(mu.astype(np.float64))
+    return points, pca.explained_variance_ratio_.tolist()
+
+
 def setting(variants: Variants) -> str:
     """Data set, binarisation and likelihood, as far as all runs share them."""
     names = []
     for run in (run for runs in variants.values() for run in runs):
-        metadata = run.metadata
+        dataset = DATASETS[run.metadata["data"]["name"]].title
+        likelihood = LIKELIHOODS[run.metadata["likelihood"]].title
         mark = "" if run.metrics["is_log_likelihood"] else f" ({MARK} not a log-likelihood)"
-        dataset, binarisation = DATASETS[metadata["data"]["name"]].title, metadata["binarisation"]
-        likelihood = LIKELIHOODS[metadata["likelihood"]].title + mark
-        names.append((dataset, BINARISATIONS[binarisation], likelihood))
+        names.append((dataset, BINARISATIONS[run.metadata["binarisation"]], likelihood + mark))
     return ", ".join(values[0] for values in zip(*names, strict=True) if len({*values}) == 1)
-
-
-def scale(run: Run) -> str:
-    """What the ELBO of a run bounds: only numbers on one scale can be compared."""
-    if not run.metrics["is_log_likelihood"]:
-        return f"not a log-likelihood {MARK}"
-    return "log-density" if run.metadata["binarisation"] == "none" else "log-probability"

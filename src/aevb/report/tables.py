@@ -1,11 +1,12 @@
 """The tables of a comparison as CSV, Markdown and LaTeX: all runs, and their differences."""
 
+from itertools import product
 from typing import Any
 
 import pandas as pd
 
 from aevb.intervals import Estimate, estimate
-from aevb.report.runs import MARK, NOTE, TERMS, Variants, models, overall, paired_differences
+from aevb.report.runs import MARK, NOTE, TERMS, Variants, difference, models
 
 FACTS = ["variant", "latent_dim", "binarisation", "likelihood", "is_log_likelihood", "iwae_k"]
 """What all runs of one row over all seeds have in common."""
@@ -27,17 +28,14 @@ def table(variants: Variants) -> pd.DataFrame:
         for variant, runs in variants.items()
         for run in runs
     )
-    summaries = []
-    for values, group in frame.groupby(FACTS, sort=False):
+    for _, group in frame.groupby(["variant", "latent_dim"], sort=False):
         if len(group) > 1:
-            summary: dict[str, Any] = dict(zip(FACTS, values, strict=True)) | {"seed": "all"}
+            row: dict[str, Any] = {**group[FACTS].iloc[0], "seed": "all"}
             for term in TERMS:
-                mean, se, low, high = estimate(group[term].tolist())
-                summary |= {term: mean, f"{term}_se": se, f"{term}_sd": group[term].std()}
-                summary |= {f"{term}_low": low, f"{term}_high": high}
-            summaries.append(summary)
-    if summaries:
-        frame = pd.concat([frame, pd.DataFrame(summaries)], ignore_index=True)
+                mean, se, low, high = estimate(group[term])
+                row |= {term: mean, f"{term}_se": se, f"{term}_sd": group[term].std()}
+                row |= {f"{term}_low": low, f"{term}_high": high}
+            frame = pd.concat([frame, pd.DataFrame([row])], ignore_index=True)
     return frame if len(variants) > 1 else frame.drop(columns="variant")
 
 
@@ -95,17 +93,14 @@ def differences(variants: Variants) -> pd.DataFrame:
     """
     rows = []
     for variant, all_runs in variants.items():
-        reference, *others = models({variant: all_runs}).values()
-        for runs in others:
-            ks = runs[0].latent_dim, reference[0].latent_dim
-            for term in TERMS:
-                values = paired_differences(term, runs, reference)
-                means: dict[Any, Estimate] = {
-                    run.seed: estimate(value) for run, value in zip(runs, values, strict=True)
-                }
-                if len(runs) > 1:
-                    means["all"] = overall(values)
-                rows += [(variant, *ks, term, seed, *mean) for seed, mean in means.items()]
+        first, *others = models({variant: all_runs}).values()
+        for runs, term in product(others, TERMS):
+            ks = runs[0].latent_dim, first[0].latent_dim
+            pairs: dict[Any, Any] = {run.seed: ([run], [first[i]]) for i, run in enumerate(runs)}
+            if len(runs) > 1:
+                pairs["all"] = runs, first
+            for seed, pair in pairs.items():
+                rows.append((variant, *ks, term, seed, *difference(term, *pair)))
     names = ["variant", "latent_dim", "against", "term", "seed", "difference", "se", "low", "high"]
     frame = pd.DataFrame(rows, columns=names)
     return frame if len(variants) > 1 else frame.drop(columns="variant")
@@ -115,15 +110,17 @@ def differences_as_markdown(frame: pd.DataFrame) -> str:
     """The differences as text: a row for each pair of k and each term, a column for each seed."""
     if frame.empty:
         return "There is only one latent dimension: nothing to compare.\n"
-    lines: dict[tuple[str, ...], dict[str, str]] = {}
-    for row in frame.to_dict("records"):
-        line = {"variant": row["variant"]} if "variant" in row else {}
-        line["comparison"] = "k = {latent_dim} against k = {against}".format_map(row)
-        line["term"] = TERMS[row["term"]]
-        seed = "all seeds" if row["seed"] == "all" else f"seed {row['seed']}"
-        cell = "{difference:+.2f} [{low:+.2f}, {high:+.2f}]".format_map(row)
-        lines.setdefault(tuple(line.values()), line)[seed] = cell
-    text = pd.DataFrame(lines.values()).to_markdown(index=False, disable_numparse=True)
-    over = "images; for all seeds, over trainings" if "all" in frame["seed"].tolist() else "images"
-    caption = f"in nats per image, with 95 % intervals over {over}"
-    return f"{text}\n\nMean differences for the same test images, {caption}.\n"
+    numbers = frame[["difference", "se", "low", "high"]].to_numpy()
+    ks = frame[["latent_dim", "against"]].to_numpy()
+    cells = frame.assign(
+        comparison=[f"k = {k} against k = {other}" for k, other in ks],
+        term=frame["term"].map(TERMS),
+        seed=[f"{seed} seeds" if seed == "all" else f"seed {seed}" for seed in frame["seed"]],
+        cell=[Estimate(*row).text("+") for row in numbers],
+    )
+    rows = [name for name in ("variant", "comparison", "term") if name in cells]
+    shown = cells.pivot_table("cell", rows, "seed", aggfunc="first", sort=False).reset_index()
+    text = shown.to_markdown(index=False, disable_numparse=True)
+    over = "images; for all seeds, over trainings" if "all seeds" in shown else "images"
+    note = "Mean differences for the same test images, in nats per image, with 95 % intervals over"
+    return f"{text}\n\n{note} {over}.\n"

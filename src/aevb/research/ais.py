@@ -11,10 +11,8 @@ Shapes: B images of D pixels, R chains for each, k latent dimensions; all in nat
 """
 
 import math
-from argparse import Namespace
-from functools import partial
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,11 +21,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aevb.bounds import iwae_bound
-from aevb.evaluation import Floats, evaluate
-from aevb.files import Arrays
+from aevb.evaluation import Callback, Floats, evaluate, silent
 from aevb.model import VAE
+from aevb.plumbing.params import Ais
 from aevb.research import scoring
-from aevb.research.scoring import Callback, silent
 from aevb.rng import generator, torch_generator
 
 BLOCK = 50
@@ -107,7 +104,7 @@ def transition(
 class Plan(NamedTuple):
     """Powers of p(x|z) from 0 to 1 and the step size at each, [T + 1], and leapfrog steps per move.
 
-    It is fixed before the chains run, so that their weights are unbiased.
+    Fixed before the chains run, so that their weights are unbiased.
     """
 
     betas: Doubles
@@ -189,50 +186,49 @@ def simulate(model: VAE, count: int, seed: int) -> tuple[Floats, Floats]:
     return model.likelihood.sample(params, torch_generator("cpu", "ais x", seed)).numpy(), z
 
 
-def ais_metrics(terms: dict[str, Doubles]) -> dict[str, float]:
-    """Means over images in nats per image, each with its standard error over images.
+def main(files: scoring.Files, settings: Ais) -> None:
+    """Tune the steps, run the chains and bound log p(x) from both sides.
 
-    `log_px` is the estimate, on average a lower bound. `simulated_gap`, upper minus lower bound on
-    simulated images, limits how far below log p(x) the estimate is on average there.
+    The metric `log_px` is the estimate, on average a lower bound. `simulated_gap`, upper minus
+    lower bound on simulated images, limits how far below log p(x) it is on average there.
     """
-    differences = {
-        "log_px_minus_elbo": terms["log_px"] - terms["elbo"],
-        "log_px_minus_iwae": terms["log_px"] - terms["iwae_bound"],
-        "simulated_gap": terms["simulated_upper"] - terms["simulated_lower"],
-    }
-    return {"images": len(terms["log_px"]), **scoring.means(terms | differences)}
-
-
-arguments = partial(scoring.parser, __doc__, "ais")
-
-
-def main(args: Namespace) -> None:
-    """Tune the steps, run the chains and bound log p(x) from both sides."""
-    inputs = scoring.read_inputs(args)
-    model, x = inputs.model, inputs.first(args.images, reserved=TUNING)
-    plan = tuned(model, inputs.x[-TUNING:], args.temperatures, args.leapfrog, args.seed)
-    simulated, z = simulate(model, args.images, args.seed)
-    with scoring.progress(inputs.name, 3 * len(x) * args.temperatures, "step") as bar:
-        fixed = (plan, args.chains, args.seed)
+    inputs = scoring.read_inputs("ais", files)
+    model, x, seed = inputs.model, inputs.first(settings.images, reserved=TUNING), settings.seed
+    plan = tuned(model, inputs.x[-TUNING:], settings.temperatures, settings.leapfrog, seed)
+    simulated, z = simulate(model, settings.images, seed)
+    with inputs.progress(3 * len(x) * settings.temperatures, "step") as bar:
+        fixed = (plan, settings.chains, seed)
         weights, accepted = log_weights(model, x, *fixed, callback=bar.update)
         forward, _ = log_weights(model, simulated, *fixed, callback=bar.update)
         backward, _ = log_weights(model, simulated, *fixed, z, callback=bar.update)
-    terms = evaluate(model, x, args.iwae_k, args.seed)
-    estimates: Arrays = {
-        "log_px": lower_bound(weights),
-        "elbo": terms["log_px_given_z"].astype(float) - terms["kl"],
+    terms = evaluate(model, x, settings.iwae_k, seed)
+    log_px, elbo = lower_bound(weights), terms["log_px_given_z"].astype(float) - terms["kl"]
+    lower, upper = lower_bound(forward), upper_bound(backward)
+    estimates: dict[str, NDArray[Any]] = {
+        "log_px": log_px,
+        "elbo": elbo,
         "iwae_bound": terms["iwae_bound"],
-        "simulated_lower": lower_bound(forward),
-        "simulated_upper": upper_bound(backward),
+        "simulated_lower": lower,
+        "simulated_upper": upper,
     }
-    metrics = ais_metrics(estimates) | {"iwae_k": args.iwae_k, "acceptance": accepted}
-    metrics |= inputs.is_log_likelihood()
-    arrays: Arrays = {name: values.astype(np.float32) for name, values in estimates.items()}
-    arrays |= {"log_weights": weights, "betas": plan.betas, "step_sizes": plan.steps}
-    arrays |= {"simulated": simulated, "simulated_z": z, "labels": inputs.test.labels[: len(x)]}
+    differences = {
+        "log_px_minus_elbo": log_px - elbo,
+        "log_px_minus_iwae": log_px - terms["iwae_bound"],
+        "simulated_gap": upper - lower,
+    }
+    metrics = scoring.means(estimates | differences) | inputs.is_log_likelihood()
+    metrics |= {"images": len(x), "iwae_k": settings.iwae_k, "acceptance": accepted}
+    arrays: dict[str, NDArray[Any]] = {
+        **{name: values.astype(np.float32) for name, values in estimates.items()},
+        "log_weights": weights,
+        "betas": plan.betas,
+        "step_sizes": plan.steps,
+        "simulated": simulated,
+        "simulated_z": z,
+        "labels": inputs.test.labels[: len(x)],
+    }
     summary = (
-        f"log p(x) {metrics['log_px']:.2f} nats per image, {metrics['log_px_minus_elbo']:.2f} ± "
-        f"{metrics['log_px_minus_elbo_se']:.2f} above the ELBO; bounds on simulated images differ "
-        f"by {metrics['simulated_gap']:.2f}"
+        "log p(x) {log_px:.2f} nats per image, {log_px_minus_elbo:.2f} ± {log_px_minus_elbo_se:.2f}"
+        " above the ELBO; bounds on simulated images differ by {simulated_gap:.2f}"
     )
-    inputs.write(args, arrays, metrics, summary)
+    inputs.write(files, arrays, metrics, summary)

@@ -5,9 +5,9 @@ the images of each batch are gray and the other half are binarised anew.
 """
 
 import math
-from argparse import Namespace
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from aevb.data import CLASSES, ImageSet, model_inputs, read_set
 from aevb.files import read_tensors, write_json, write_tensors
-from aevb.plumbing.params import Classifier
-from aevb.research import scoring
-from aevb.research.scoring import Callback, silent
+from aevb.intervals import mean_with_error
+from aevb.plumbing import cli
+from aevb.plumbing.machine import repeatable
+from aevb.plumbing.params import Classifier, Section, TestSet, TrainSet
 from aevb.rng import torch_generator
 
 FEATURES = 64
@@ -56,7 +57,9 @@ class Network(nn.Module):
         return torch.as_tensor(self.output(self.features(x)))
 
 
-def train(images: ImageSet, settings: Classifier, callback: Callback = silent) -> Network:
+def train(
+    images: ImageSet, settings: Classifier, callback: Callable[[int], Any] = lambda _: None
+) -> Network:
     """A network trained by Adam on the cross entropy, with a rate that falls linearly to 0."""
     seed, batch_size = settings.seed, settings.batch_size
     network = Network()
@@ -94,11 +97,11 @@ def classes(network: Network, features: Floats) -> NDArray[np.uint8]:
 
 def accuracies(network: Network, images: ImageSet) -> dict[str, float]:
     """The share of images classified correctly, gray and binarised, with standard errors."""
-    right = {}
+    metrics: dict[str, float] = {"images": len(images)}
     for name, binarisation in (("gray", "none"), ("binary", "static")):
         found = classes(network, features(network, model_inputs(images, binarisation)))
-        right[f"accuracy_{name}"] = found == images.labels
-    return {"images": len(images), **scoring.means(right)}
+        metrics |= mean_with_error(f"accuracy_{name}", found == images.labels)
+    return metrics
 
 
 def read_classifier(path: Path) -> Network:
@@ -109,29 +112,28 @@ def read_classifier(path: Path) -> Network:
     return network.eval().requires_grad_(False)
 
 
-arguments = partial(
-    scoring.parser,
-    __doc__,
-    "classifier",
-    "train test",
-    classifier="the weights to write (.safetensors)",
-    accuracy="accuracies on the test set to write (.json)",
-)
+class Files(Section):
+    """The files of this stage."""
+
+    train: TrainSet
+    test: TestSet
+    classifier: Annotated[Path, "the weights to write (.safetensors)"]
+    accuracy: Annotated[Path, "accuracies on the test set to write (.json)"]
 
 
-def main(args: Namespace) -> None:
+def main(files: Files, settings: Classifier) -> None:
     """Train, classify the test images, write the weights and the accuracies."""
-    settings: Classifier = scoring.prepare(args)
-    images, test = read_set(args.train), read_set(args.test)
-    with scoring.progress("classify", settings.epochs * len(images)) as bar:
+    repeatable()
+    images = read_set(files.train)
+    with cli.progress(None, "classify", settings.epochs * len(images), "image") as bar:
         network = train(images, settings, bar.update)
+    found = accuracies(network, read_set(files.test))
     weights = {name: value.numpy() for name, value in network.state_dict().items()}
     metadata = {"data": images.metadata, "classifier": settings.model_dump()}
-    write_tensors(args.classifier, "classifier", weights, metadata)
-    found = accuracies(network, test)
-    write_json(args.accuracy, found)
+    write_tensors(files.classifier, "classifier", weights, metadata)
+    write_json(files.accuracy, found)
     gray, binary = (
-        f"{found[f'accuracy_{name}']:.2%} ± {found[f'accuracy_{name}_se']:.2%}"
-        for name in ("gray", "binary")
+        f"{found[name]:.2%} ± {found[f'{name}_se']:.2%} on {name.removeprefix('accuracy_')}"
+        for name in ("accuracy_gray", "accuracy_binary")
     )
-    scoring.finish(f"classify: accuracy {gray} on gray, {binary} on binary images", args.accuracy)
+    cli.log.info("classify: accuracy %s, %s images, wrote %s", gray, binary, files.accuracy)

@@ -5,12 +5,10 @@ with several seeds, [low, high] is the 95 % interval of the mean over trainings.
 """
 
 import math
-from argparse import Namespace
 from collections.abc import Mapping
-from functools import partial
 from itertools import product
-from types import SimpleNamespace
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -20,9 +18,10 @@ from matplotlib.lines import Line2D
 
 from aevb.files import Arrays, read_json, read_tensors, write_text
 from aevb.intervals import mean_and_se, student_half_width
+from aevb.plumbing import cli
+from aevb.plumbing.params import Runs
 from aevb.report.figures import PALETTE, new_figure, save_figure
 from aevb.report.tables import as_csv
-from aevb.research import scoring
 
 Found = Mapping[tuple[int, int], Mapping[str, Mapping[str, float]]]
 """For each (latent_dim, seed) the metrics of each stage."""
@@ -67,23 +66,22 @@ def over_seeds(frame: pd.DataFrame) -> pd.DataFrame:
 
 def readable(frame: pd.DataFrame) -> pd.DataFrame:
     """The table with the name of each run and, as `cell`, the text of each number."""
-    seeds = [seed if seed == ALL else f"seed {seed}" for seed in frame["seed"]]
-    numbers = frame[["value", "se", "low", "high"]].itertuples(index=False)
-    return frame.assign(
-        run=[f"k = {k}, {seed}" for k, seed in zip(frame["latent_dim"], seeds, strict=True)],
-        cell=[text(*row) for row in numbers],
-    )
+    seeds = frame["seed"].map(lambda seed: seed if seed == ALL else f"seed {seed}")
+    runs = "k = " + frame["latent_dim"].astype(str) + ", " + seeds
+    return frame.assign(run=runs, cell=frame.apply(text, axis=1))
 
 
-def text(value: float, se: float, low: float, high: float) -> str:
+def text(row: Any) -> str:
     """A number with its error or interval, to two digits of the error or of the half width."""
-    error = se if math.isnan(low) else (high - low) / 2
+    value, low = row["value"], row["low"]
+    error = row["se"] if math.isnan(low) else (row["high"] - low) / 2
     if math.isnan(error):
         return f"{value:,.0f}" if value.is_integer() else f"{value:.4g}"
     digits = 2 if error <= 0 else max(0, 1 - math.floor(math.log10(error)))
+    number = f",.{digits}f"
     if math.isnan(low):
-        return f"{value:,.{digits}f} ± {se:,.{digits}f}"
-    return f"{value:,.{digits}f} [{low:,.{digits}f}, {high:,.{digits}f}]"
+        return f"{value:{number}} ± {error:{number}}"
+    return f"{value:{number}} [{low:{number}}, {row['high']:{number}}]"
 
 
 def as_markdown(frame: pd.DataFrame) -> str:
@@ -160,13 +158,11 @@ def discussion(frame: pd.DataFrame) -> str:
     """The findings in sentences, a paragraph for each question."""
     said: dict[str, list[str]] = {title: [] for title in SENTENCES}
     for run, rows in readable(frame).groupby("run", sort=False):
-        words: dict[str, Any] = {
-            str(stage): SimpleNamespace(**dict(zip(some["metric"], some["cell"], strict=True)))
-            for stage, some in rows.groupby("stage")
-        }
-        latents = rows[rows["stage"] == "latents"].set_index("metric")["value"]
+        stages = {stage: some.set_index("metric") for stage, some in rows.groupby("stage")}
+        latents = stages["latents"]["value"]
         saturated = latents["mutual_information"] > SATURATED * latents["log_images"]
-        words |= {"run": run, "remainder": REMAINDER[bool(saturated)].format(**words)}
+        words = {"run": run, **{str(stage): some["cell"] for stage, some in stages.items()}}
+        words["remainder"] = REMAINDER[bool(saturated)].format(**words)
         for title, sentence in SENTENCES.items():
             said[title].append(sentence.format(**words))
     said["Errors"] = [note(frame)]
@@ -181,24 +177,26 @@ def above_the_elbo(found: Found, bounds: Mapping[tuple[int, int], Arrays]) -> Fi
     """
     figure = new_figure(8, 4.8, "Bounds on log p(x) against the number of samples, test images")
     axis = figure.add_subplot()
-    labels = {k: f"IWAE bound, k = {k}" for k, _ in bounds}
-    colours = dict(zip(labels, sns.color_palette(PALETTE, len(labels)), strict=True))
+    dims = list(dict.fromkeys(k for k, _ in bounds))
+    colours = dict(zip(dims, sns.color_palette(PALETTE, len(dims)), strict=True))
     for number, ((k, seed), terms) in enumerate(bounds.items()):
         elbo = terms["log_px_given_z"].astype(float) - terms["kl"]
         points = [mean_and_se(bound - elbo) for bound in terms["iwae_bound"].T.astype(float)]
         heights, errors = zip(*points, strict=True)
-        label = labels.pop(k, None)  # in the legend once, not for each seed
         style: dict[str, Any] = {"color": colours[k], "capsize": 3}
+        label = f"IWAE bound, k = {k}"
         axis.errorbar(terms["k"], heights, errors, marker="o", label=label, **style)
-        height, error = (found[k, seed]["ais"][f"log_px_minus_elbo{end}"] for end in ("", "_se"))
-        place = terms["k"].max() * 4 * 1.15**number
-        axis.errorbar(place, height, error, marker="D", **style)
+        ais, place = found[k, seed]["ais"], terms["k"].max() * 4 * 1.15**number
+        difference = ais["log_px_minus_elbo"], ais["log_px_minus_elbo_se"]
+        axis.errorbar(place, *difference, marker="D", **style)
     axis.set(xscale="log", xlabel="K, samples of z per image")
     axis.set_ylabel("nats per image above the ELBO")
     axis.margins(x=0.12)
     axis.grid(alpha=0.3)
     ais_mark = Line2D([], [], color="gray", marker="D", ls="", label="AIS, at no K")
-    axis.legend(handles=[*axis.get_legend_handles_labels()[0], ais_mark], frameon=False)
+    handles, labels = axis.get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))  # once, not for each seed
+    axis.legend(handles=[*unique.values(), ais_mark], frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
     return figure
 
@@ -227,33 +225,30 @@ def noise_of_the_gradient(found: Found) -> Figure:
         axis.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("standard deviation, nats per unit of μ")
     handles, labels = panels[0].get_legend_handles_labels()
-    count = len(ESTIMATORS) + 1  # of the first run
-    figure.legend(
-        handles[:count], labels[:count], loc="outside lower center", ncols=2, frameon=False
-    )
+    unique = dict(zip(labels, handles, strict=True))  # once, not for each seed
+    figure.legend(handles=[*unique.values()], loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 
-FOLDERS = {"results": "folder that has one of each stage", "output": "folder to write into"}
-arguments = partial(scoring.parser, __doc__, "runs", "", **FOLDERS)
-
-
-def main(args: Namespace) -> None:
+def main(
+    results: Annotated[Path, "folder that has one of each stage"],
+    output: Annotated[Path, "folder to write into"],
+    settings: Runs,
+) -> None:
     """Read the metrics of all runs; write table, discussion and figures."""
-    scoring.prepare(args)
     found, bounds = {}, {}
-    for run in product(args.latent_dims, args.seeds):
+    for run in product(settings.latent_dims, settings.seeds):
         name = "k{}-seed{}".format(*run)
-        found[run] = {stage: read_json(args.results / stage / f"{name}.json") for stage in STAGES}
-        bounds[run], _ = read_tensors(args.results / f"iwae/{name}.safetensors", "iwae")
+        found[run] = {stage: read_json(results / stage / f"{name}.json") for stage in STAGES}
+        bounds[run], _ = read_tensors(results / f"iwae/{name}.safetensors", "iwae")
     # Several seeds are shown as their mean; table.csv has each of them as well.
     every = shown = table(found)
-    if len(args.seeds) > 1:
+    if len(settings.seeds) > 1:
         shown = over_seeds(every)
         every = pd.concat([every, shown])
-    write_text(args.output / "table.csv", as_csv(every))
-    write_text(args.output / "table.md", as_markdown(shown))
-    write_text(args.output / "discussion.md", discussion(shown))
-    save_figure(args.output / "bounds.png", above_the_elbo(found, bounds))
-    save_figure(args.output / "gradient_variance.png", noise_of_the_gradient(found))
-    scoring.finish(f"compare: {len(found)} runs", args.output)
+    write_text(output / "table.csv", as_csv(every))
+    write_text(output / "table.md", as_markdown(shown))
+    write_text(output / "discussion.md", discussion(shown))
+    save_figure(output / "bounds.png", above_the_elbo(found, bounds))
+    save_figure(output / "gradient_variance.png", noise_of_the_gradient(found))
+    cli.log.info("compare: %d runs, wrote %s", len(found), output)

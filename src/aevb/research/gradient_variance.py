@@ -13,19 +13,17 @@ term has a closed form, so its gradient has no variance.
 """
 
 import math
-from argparse import Namespace
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from aevb.bounds import LatentVariableModel, reparameterise
-from aevb.evaluation import BLOCK, DRAWS, Floats
+from aevb.evaluation import Callback, Floats, by_block, noise, silent
+from aevb.plumbing.params import GradientVariance
 from aevb.research import scoring
-from aevb.research.scoring import Callback, silent
-from aevb.rng import generator
 
 ESTIMATORS = ("reparametrised", "score", "baseline")
 
@@ -40,15 +38,12 @@ def gradients(
         float32 arrays for images [N, D]: mean over the draws, [N, 3, k], and variance of one draw,
         summed over the k dimensions, [N, 3]. Only sums over draws are kept, in float64.
     """
-    blocks = []
-    for block, images in enumerate(torch.from_numpy(x).split(BLOCK)):
+
+    def estimates(images: Tensor, random: np.random.Generator) -> dict[str, Tensor]:
         mu, log_var = model.encode(images)
-        random = generator("estimators", seed, block)
         total = torch.zeros((len(images), 1), dtype=torch.float64)
         sums = torch.zeros((7, *mu.shape), dtype=torch.float64)
-        for start in range(0, samples, DRAWS):
-            shape = (min(DRAWS, samples - start), BLOCK, mu.shape[1])
-            eps = torch.from_numpy(random.standard_normal(shape, np.float32))[:, : len(images)]
+        for eps in noise(mu, samples, random):
             z = reparameterise(mu, log_var, eps).requires_grad_()
             with torch.enable_grad():
                 log_px = model.log_px_given_z(images, z)
@@ -66,10 +61,9 @@ def gradients(
         centred_2 = product_2 - 2 * b * product_1 + b**2 * score_2
         mean = torch.stack((slope, product, scale * (product - b * score)), 1)
         second = torch.stack((slope_2, product_2, scale**2 * centred_2), 1)
-        blocks.append((mean, (second - mean**2).sum(-1) * scale))
-        callback(len(images))
-    columns = (torch.cat(column).float().numpy() for column in zip(*blocks, strict=True))
-    return dict(zip(("mean", "variance"), columns, strict=True))
+        return {"mean": mean, "variance": (second - mean**2).sum(-1) * scale}
+
+    return by_block(estimates, x, "estimators", seed, callback)
 
 
 def ratio_with_error(
@@ -107,19 +101,16 @@ def gradient_metrics(terms: dict[str, NDArray[Any]], samples: int) -> dict[str, 
     return metrics
 
 
-arguments = partial(scoring.parser, __doc__, "gradient_variance")
-
-
-def main(args: Namespace) -> None:
+def main(files: scoring.Files, settings: GradientVariance) -> None:
     """Estimate means and variances per image; write them and their means over images."""
-    inputs = scoring.read_inputs(args)
-    x = inputs.first(args.images)
-    with scoring.progress(inputs.name, len(x)) as bar:
-        terms = gradients(inputs.model, x, args.samples, args.seed, bar.update)
-    metrics = gradient_metrics(terms, args.samples) | inputs.is_log_likelihood()
+    inputs = scoring.read_inputs("gradient_variance", files)
+    x = inputs.first(settings.images)
+    with inputs.progress(len(x)) as bar:
+        terms = gradients(inputs.model, x, settings.samples, settings.seed, bar.update)
+    metrics = gradient_metrics(terms, settings.samples) | inputs.is_log_likelihood()
     summary = (
-        f"variance of the score function estimator {metrics['variance_ratio_score']:.0f} ± "
-        f"{metrics['variance_ratio_score_se']:.0f} times the reparametrised one's, with a baseline "
-        f"{metrics['variance_ratio_baseline']:.1f} ± {metrics['variance_ratio_baseline_se']:.1f}"
+        "variance of the score function estimator {variance_ratio_score:.0f} ± "
+        "{variance_ratio_score_se:.0f} times the reparametrised one's, with a baseline "
+        "{variance_ratio_baseline:.1f} ± {variance_ratio_baseline_se:.1f}"
     )
-    inputs.write(args, {**terms, "labels": inputs.test.labels[: len(x)]}, metrics, summary)
+    inputs.write(files, terms | {"labels": inputs.test.labels[: len(x)]}, metrics, summary)

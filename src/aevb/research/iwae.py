@@ -4,8 +4,6 @@ K is 1, 10, 100 … With each bound comes the effective sample size, which shows
 weights are.
 """
 
-from argparse import Namespace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,11 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aevb.bounds import LatentVariableModel, iwae_bound, kl_per_dimension
-from aevb.evaluation import BLOCK, Floats, draws
+from aevb.bounds import LatentVariableModel, iwae_bound
+from aevb.evaluation import Callback, Floats, evaluate, silent
+from aevb.plumbing.params import Iwae
 from aevb.research import scoring
-from aevb.research.scoring import Callback, silent
-from aevb.rng import generator
 
 
 def sample_counts(samples: int) -> list[int]:
@@ -43,7 +40,6 @@ def effective_samples(log_weights: Tensor) -> Tensor:
     return torch.exp(2 * log_weights.logsumexp(0) - (2 * log_weights).logsumexp(0))
 
 
-@torch.inference_mode()
 def bounds_against_k(
     model: LatentVariableModel, x: Floats, samples: int, seed: int, callback: Callback = silent
 ) -> dict[str, NDArray[Any]]:
@@ -52,34 +48,18 @@ def bounds_against_k(
     Returns:
         k, int64 [n]; and per image in float32: iwae_bound and effective_samples, each [N, n],
         log_px_given_z (mean over all draws) and kl (closed form), each [N].
-
-    The draws are those of `evaluation.evaluate` for the same seed, so that with the same number of
-    samples the last bound equals its bound.
     """
     counts = sample_counts(samples)
-    blocks: list[dict[str, Tensor]] = []
-    for block, images in enumerate(torch.from_numpy(x).split(BLOCK)):
-        mu, log_var = model.encode(images)
-        random = generator("evaluate", seed, block)
-        log_px_given_z, log_weights = (
-            torch.cat(parts)
-            for parts in zip(*draws(model, images, mu, log_var, samples, random), strict=True)
-        )
+
+    def against_k(log_weights: Tensor) -> dict[str, Tensor]:
         grouped = [groups(log_weights, k) for k in counts]
         bounds = [iwae_bound(some).mean(0) for some in grouped]
         sizes = [effective_samples(some).mean(0) for some in grouped]
-        blocks.append(
-            {
-                "log_px_given_z": log_px_given_z.mean(0),
-                "kl": kl_per_dimension(mu.double(), log_var.double()).sum(-1),
-                "iwae_bound": torch.stack(bounds, 1),
-                "effective_samples": torch.stack(sizes, 1),
-            }
-        )
-        callback(len(images))
-    names = blocks[0]
-    arrays = {name: torch.cat([each[name] for each in blocks]).float().numpy() for name in names}
-    return {"k": np.array(counts), **arrays}
+        return {"iwae_bound": torch.stack(bounds, 1), "effective_samples": torch.stack(sizes, 1)}
+
+    terms = evaluate(model, x, samples, seed, callback, against_k)
+    names = ("iwae_bound", "effective_samples", "log_px_given_z", "kl")
+    return {"k": np.array(counts), **{name: terms[name] for name in names}}
 
 
 def iwae_metrics(terms: dict[str, NDArray[Any]]) -> dict[str, float]:
@@ -97,19 +77,13 @@ def iwae_metrics(terms: dict[str, NDArray[Any]]) -> dict[str, float]:
     return metrics
 
 
-arguments = partial(scoring.parser, __doc__, "iwae")
-
-
-def main(args: Namespace) -> None:
+def main(files: scoring.Files, settings: Iwae) -> None:
     """Compute the bounds per image; write them and their means."""
-    inputs = scoring.read_inputs(args)
-    x = inputs.first(args.images)
-    with scoring.progress(inputs.name, len(x)) as bar:
-        terms = bounds_against_k(inputs.model, x, args.samples, args.seed, bar.update)
+    inputs = scoring.read_inputs("iwae", files)
+    x, samples = inputs.first(settings.images), settings.samples
+    with inputs.progress(len(x)) as bar:
+        terms = bounds_against_k(inputs.model, x, samples, settings.seed, bar.update)
     metrics = iwae_metrics(terms) | inputs.is_log_likelihood()
-    bound, error = (metrics[f"iwae_{args.samples}{end}"] for end in ("", "_se"))
-    summary = (
-        f"ELBO {metrics['elbo']:.2f}, IWAE bound with K = {args.samples} {bound:.2f} ± {error:.2f} "
-        "nats per image"
-    )
-    inputs.write(args, {**terms, "labels": inputs.test.labels[: len(x)]}, metrics, summary)
+    bound = f"{{iwae_{samples}:.2f}} ± {{iwae_{samples}_se:.2f}}"
+    summary = f"ELBO {{elbo:.2f}}, IWAE bound with K = {samples} {bound} nats per image"
+    inputs.write(files, terms | {"labels": inputs.test.labels[: len(x)]}, metrics, summary)

@@ -4,8 +4,7 @@ Test images are scored; training images are used only to fit the two classifiers
 """
 
 import math
-from argparse import Namespace
-from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,11 +15,9 @@ from torch import Tensor
 
 from aevb.bounds import Terms, kl_per_dimension, log_importance_weights, reparameterise
 from aevb.data import model_inputs
-from aevb.evaluation import BLOCK, Floats, mean_kl_per_dimension
-from aevb.files import Arrays
+from aevb.evaluation import BLOCK, Callback, Floats, by_block, mean_kl_per_dimension, silent
+from aevb.plumbing.params import Latents
 from aevb.research import scoring
-from aevb.research.scoring import Callback, silent
-from aevb.rng import generator
 
 THRESHOLDS = np.logspace(-4, 1, 21)
 """Four per decade: how the number of active units depends on the threshold."""
@@ -64,10 +61,9 @@ def information(
     k = 3 too: compare them at equal N only.
     """
     q_mu, q_log_var = torch.from_numpy(mu).double(), torch.from_numpy(log_var).double()
-    pairs = zip(q_mu.split(BLOCK), q_log_var.split(BLOCK), strict=True)
-    results = []
-    for block, (means, log_vars) in enumerate(pairs):
-        random = generator("latents", seed, block)
+
+    def terms(codes: Tensor, random: np.random.Generator) -> dict[str, Tensor]:
+        means, log_vars = codes.double().chunk(2, -1)
         kl = kl_per_dimension(means, log_vars).sum(-1)
         log_ratio, log_aggregate = torch.zeros_like(kl), torch.zeros_like(kl)
         prior_alone = Terms(torch.zeros_like(kl), kl, means, log_vars)
@@ -76,13 +72,15 @@ def information(
             log_ratio -= log_importance_weights(prior_alone, eps)
             z = reparameterise(means, log_vars, eps)
             log_aggregate += log_aggregate_ratio(z, q_mu, q_log_var)
-        mutual_information = (log_ratio - log_aggregate) / samples
-        marginal_kl = log_aggregate / samples
-        results.append((kl, mutual_information, marginal_kl, kl - log_ratio / samples))
-        callback(len(means))
-    names = ("kl", "mutual_information", "marginal_kl", "kl_residual")
-    columns = (torch.cat(column).numpy() for column in zip(*results, strict=True))
-    return dict(zip(names, columns, strict=True))
+        return {
+            "kl": kl,
+            "mutual_information": (log_ratio - log_aggregate) / samples,
+            "marginal_kl": log_aggregate / samples,
+            "kl_residual": kl - log_ratio / samples,
+        }
+
+    codes = np.concatenate((mu, log_var), 1)
+    return by_block(terms, codes, "latents", seed, callback, torch.float64)
 
 
 def log_aggregate_ratio(z: Tensor, mu: Tensor, log_var: Tensor) -> Tensor:
@@ -130,23 +128,20 @@ def latent_metrics(
     return counts | scoring.means(terms | right)
 
 
-arguments = partial(scoring.parser, __doc__, "latents", "train test model metrics arrays")
-
-
-def main(args: Namespace) -> None:
+def main(files: scoring.FilesAndTrainSet, settings: Latents) -> None:
     """Encode the images, split the KL term, classify; write the metrics and their terms."""
-    inputs = scoring.read_inputs(args)
-    train, labels = scoring.read_training_set(args.train), inputs.test.labels
+    inputs = scoring.read_inputs("latents", files)
+    train, labels = scoring.read_training_set(files.train), inputs.test.labels
     mu, log_var = inputs.encode(inputs.x)
     train_mu, _ = inputs.encode(model_inputs(train, inputs.metadata["binarisation"]))
-    predictions = predicted_classes(train_mu, train.labels, mu, args.neighbours)
-    with scoring.progress(inputs.name, len(mu)) as bar:
-        terms = information(mu, log_var, args.samples, args.seed, bar.update)
+    predictions = predicted_classes(train_mu, train.labels, mu, settings.neighbours)
+    with inputs.progress(len(mu)) as bar:
+        terms = information(mu, log_var, settings.samples, settings.seed, bar.update)
     variances = unit_variances(mu)
-    (active,) = active_units(variances, np.array([args.threshold])).tolist()
-    settings = {name: vars(args)[name] for name in ("threshold", "samples", "neighbours")}
-    metrics = {"active_units": active, **settings, **latent_metrics(terms, predictions, labels)}
-    arrays: Arrays = {
+    (active,) = active_units(variances, np.array([settings.threshold])).tolist()
+    metrics = {"active_units": active, **settings.model_dump(exclude={"seed"})}
+    metrics |= latent_metrics(terms, predictions, labels)
+    arrays: dict[str, NDArray[Any]] = {
         **terms,
         **{f"{name}_prediction": found for name, found in predictions.items()},
         "labels": labels,
@@ -156,9 +151,8 @@ def main(args: Namespace) -> None:
         "active_units": active_units(variances, THRESHOLDS),
     }
     summary = (
-        f"{active} active units, KL {metrics['kl']:.2f} = mutual information "
-        f"{metrics['mutual_information']:.2f} (at most {metrics['log_images']:.2f}) + marginal KL "
-        f"{metrics['marginal_kl']:.2f} nats, accuracy {metrics['knn_accuracy']:.1%} (neighbours), "
-        f"{metrics['linear_accuracy']:.1%} (linear)"
+        "{active_units} active units, KL {kl:.2f} = mutual information {mutual_information:.2f} "
+        "(at most {log_images:.2f}) + marginal KL {marginal_kl:.2f} nats, accuracy "
+        "{knn_accuracy:.1%} (neighbours), {linear_accuracy:.1%} (linear)"
     )
-    inputs.write(args, arrays, metrics, summary)
+    inputs.write(files, arrays, metrics, summary)

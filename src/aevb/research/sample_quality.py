@@ -12,8 +12,8 @@ one distribution, density is 1 on average and coverage 1 − 2⁻ᵏ.
 """
 
 import math
-from argparse import Namespace
-from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -23,9 +23,9 @@ from sklearn.neighbors import NearestNeighbors
 
 from aevb.data import model_inputs
 from aevb.evaluation import Floats
-from aevb.files import Arrays
 from aevb.intervals import mean_and_se
 from aevb.model import VAE
+from aevb.plumbing.params import SampleQuality
 from aevb.report.figures import rows_figure, save_figure
 from aevb.research import scoring
 from aevb.research.classify import Network, classes, features, read_classifier
@@ -42,6 +42,7 @@ SEARCHED = 1000
 COLUMNS, SHOWN, RANKS = 10, 20, ("nearest", "second", "third")
 """Of the figure: columns, samples, and rows of training images."""
 
+Arrays = dict[str, NDArray[Any]]
 Doubles = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
@@ -178,37 +179,35 @@ def sample_metrics(
     return metrics | scoring.means(distances | closer), arrays | distances
 
 
-arguments = partial(
-    scoring.parser,
-    __doc__,
-    "sample_quality",
-    "train test model metrics arrays",
-    classifier="the trained classifier (.safetensors)",
-    figure="samples and their nearest training images to write (.png)",
-)
+class Files(scoring.FilesAndTrainSet):
+    """With the classifier and a figure."""
+
+    classifier: Annotated[Path, "the trained classifier (.safetensors)"]
+    figure: Annotated[Path, "samples and their nearest training images to write (.png)"]
 
 
-def main(args: Namespace) -> None:
+def main(files: Files, settings: SampleQuality) -> None:
     """Sample, compare in features and pixels, write scores, counts and the figure."""
-    inputs = scoring.read_inputs(args)
-    network = read_classifier(args.classifier)
-    train, test = scoring.read_training_set(args.train), inputs.test
-    count, least = min(len(train), len(test)), FOLDS * (args.neighbours + 1)
+    inputs = scoring.read_inputs("sample_quality", files)
+    network = read_classifier(files.classifier)
+    train, test = scoring.read_training_set(files.train), inputs.test
+    images, neighbours = settings.images, settings.neighbours
+    count, least = min(len(train), len(test)), FOLDS * (neighbours + 1)
     scoring.require(
-        least <= args.images <= count,
-        f"--images {args.images}: should be {least} or more, for {args.neighbours} neighbours in "
-        f"each of {FOLDS} parts, and {count} at most, the number of images",
+        least <= images <= count,
+        f"--images {images}: should be {least} or more, for {neighbours} neighbours in each of "
+        f"{FOLDS} parts, and {count} at most, the number of images",
     )
     # The purposes of random streams keep their names, which decide the numbers.
-    random = generator("fidelity", args.seed)
-    of_test, of_train = (random.permutation(len(x))[: args.images] for x in (test, train))
-    means, draws = samples(inputs.model, args.images, args.seed)
-    metrics: dict[str, float] = {"images": args.images, "neighbours": args.neighbours}
+    random = generator("fidelity", settings.seed)
+    of_test, of_train = (random.permutation(len(x))[:images] for x in (test, train))
+    means, draws = samples(inputs.model, images, settings.seed)
+    metrics: dict[str, float] = {"images": images, "neighbours": neighbours}
     arrays: Arrays = {"test_index": of_test, "train_index": of_train}
     trained_on = inputs.metadata["binarisation"]
     for prefix, fake, pixels in (("", draws, trained_on), ("means_", means, "none")):
         real = model_inputs(test, pixels)[of_test], model_inputs(train, pixels), of_train
-        found, counted = sample_metrics(network, fake, *real, args.neighbours)
+        found, counted = sample_metrics(network, fake, *real, neighbours)
         metrics |= {f"{prefix}{name}": value for name, value in found.items()}
         arrays |= {f"{prefix}{name}": array for name, array in counted.items()}
     shown, gray = means[:SHOWN], model_inputs(train, "none")
@@ -220,7 +219,6 @@ def main(args: Namespace) -> None:
         f"mean distance to the nearest {metrics['means_distance_to_train']:.2f}, "
         f"that of test images {metrics['means_distance_to_train_real']:.2f}"
     )
-    save_figure(args.figure, rows_figure(rows, COLUMNS, title))
-    names = ("precision", "recall", "coverage")
-    summary = ", ".join(f"{name} {metrics[name]:.3f}" for name in names)
-    inputs.write(args, arrays, metrics, summary)
+    save_figure(files.figure, rows_figure(rows, COLUMNS, title))
+    summary = "precision {precision:.3f}, recall {recall:.3f}, coverage {coverage:.3f}"
+    inputs.write(files, arrays, metrics, summary)

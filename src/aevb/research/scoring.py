@@ -1,11 +1,10 @@
-"""What the stages on request share: command line, inputs, and how they write their results."""
+"""What the stages on request share: their files, and how they write their results."""
 
 import math
-from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -13,42 +12,33 @@ from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
 from aevb.data import ImageSet, fixed_draw, model_inputs, read_set
-from aevb.files import Arrays, InputError, write_json, write_tensors
+from aevb.files import InputError, write_json, write_tensors
 from aevb.intervals import mean_with_error
 from aevb.likelihoods import is_likelihood
 from aevb.model import VAE, read_model
 from aevb.plumbing import cli
-from aevb.plumbing.devices import repeatable
-from aevb.plumbing.params import Params
-
-Callback = Callable[[int], Any]
-"""Called with the number of items that were finished."""
-
-FILES = {
-    "train": "training images (.safetensors)",
-    "test": "test images (.safetensors)",
-    "model": "the trained model (.safetensors)",
-    "metrics": "means over images to write (.json)",
-    "arrays": "arrays that the means are computed from, to write (.safetensors)",
-}
+from aevb.plumbing.machine import repeatable
+from aevb.plumbing.params import Section, TestSet, TrainedModel, TrainSet
 
 
-def parser(
-    description: str | None, section: str, files: str = "test model metrics arrays", **more: str
-) -> cli.Parser:
-    """The command line of a stage: a section of params.yaml, some of FILES, and more files."""
-    result = cli.parser(description, type(getattr(Params(), section)))
-    result.set_defaults(section=section)
-    for name, text in ({name: FILES[name] for name in files.split()} | more).items():
-        result.add_argument(f"--{name}", type=Path, required=True, help=text)
-    return result
+class ModelAndTestSet(Section):
+    """The inputs of a stage that looks at a model."""
+
+    model: TrainedModel
+    test: TestSet
 
 
-def prepare(args: Namespace) -> Any:
-    """Make the computation repeatable and return the checked parameters (InputError)."""
-    repeatable()
-    threadpool_limits(1)
-    return cli.settings(type(getattr(Params(), args.section)), args)
+class Files(ModelAndTestSet):
+    """The files of a stage that scores a model."""
+
+    metrics: Annotated[Path, "means over images to write (.json)"]
+    arrays: Annotated[Path, "arrays that the means are computed from, to write (.safetensors)"]
+
+
+class FilesAndTrainSet(Files):
+    """The files of a stage that also needs the training images."""
+
+    train: TrainSet
 
 
 def require(condition: bool, message: str) -> None:
@@ -57,32 +47,18 @@ def require(condition: bool, message: str) -> None:
         raise InputError(message)
 
 
-def silent(_: int) -> None:
-    """The callback that does nothing."""
-
-
-def progress(name: str, total: int, unit: str = "image") -> Any:
-    """A progress bar, to be used as a context; its `update` is a Callback."""
-    return cli.progress(None, name, total, unit)
-
-
-def finish(summary: str, path: Path) -> None:
-    """Log what a stage found and where it is written."""
-    cli.log.info("%s, wrote %s", summary, path)
-
-
 @dataclass(frozen=True)
 class Inputs:
     """A trained model and the test images that it is scored on.
 
     Attributes:
-        name: the stage and the run, for messages.
+        stage: the name of the stage.
         run: the run, for titles: `k = 3, seed 0`.
         metadata: that of the model.
         x: the test images, binarised as in training, float32 [N, 784].
     """
 
-    name: str
+    stage: str
     run: str
     model: VAE
     metadata: dict[str, Any]
@@ -102,31 +78,41 @@ class Inputs:
         mu, log_var = self.model.encode(torch.from_numpy(x))
         return mu.numpy(), log_var.numpy()
 
+    def progress(self, total: int, unit: str = "image") -> Any:
+        """A progress bar, to be used as a context; its `update` is a callback."""
+        return cli.progress(None, f"{self.stage} {self.run}", total, unit)
+
     def is_log_likelihood(self) -> dict[str, int]:
         """A metric: 1 if the likelihood suits the binarisation, so that bounds bound log p(x)."""
         suits = is_likelihood(self.metadata["likelihood"], self.metadata["binarisation"])
         return {"is_log_likelihood": int(suits)}
 
     def write(
-        self, args: Namespace, arrays: Arrays, metrics: Mapping[str, float], summary: str
+        self,
+        files: Files,
+        arrays: dict[str, NDArray[Any]],
+        metrics: Mapping[str, float],
+        summary: str,
     ) -> None:
-        """Write `--arrays` and `--metrics`; InputError if a metric is not finite."""
-        for name, value in metrics.items():
-            require(math.isfinite(value), f"{self.name}: {name} is {value}; train the model again")
-        write_tensors(args.arrays, args.section, arrays, self.metadata)
-        write_json(args.metrics, metrics)
+        """Write arrays and finite metrics (InputError), and log the metrics named in `summary`."""
+        name = f"{self.stage} {self.run}"
+        for metric, value in metrics.items():
+            require(math.isfinite(value), f"{name}: {metric} is {value}; train the model again")
+        write_tensors(files.arrays, self.stage, arrays, self.metadata)
+        write_json(files.metrics, metrics)
         mark = "" if metrics.get("is_log_likelihood", 1) else " († not a log-likelihood)"
-        finish(f"{self.name}: {summary}{mark}", args.metrics)
+        cli.log.info("%s: %s%s, wrote %s", name, summary.format(**metrics), mark, files.metrics)
 
 
-def read_inputs(args: Namespace) -> Inputs:
-    """Prepare, and read the model and the test images; InputError as these functions raise it."""
-    prepare(args)
-    model, metadata = read_model(args.model)
-    test = read_set(args.test)
+def read_inputs(stage: str, files: ModelAndTestSet) -> Inputs:
+    """Make the computation repeatable, and read the model and the test images."""
+    repeatable()
+    threadpool_limits(1)
+    model, metadata = read_model(files.model)
+    test = read_set(files.test)
     run = f"k = {model.latent_dim}, seed {metadata['seed']}"
     x = model_inputs(test, metadata["binarisation"])
-    return Inputs(f"{args.section} {run}", run, model, metadata, test, x)
+    return Inputs(stage, run, model, metadata, test, x)
 
 
 def read_training_set(path: Path) -> ImageSet:

@@ -3,9 +3,9 @@
 All images are decoder means E[x|z]; the code of a test image is mu, the mean of q(z|x).
 """
 
-from argparse import Namespace
 from collections.abc import Sequence
-from functools import partial
+from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from aevb.data import model_inputs
 from aevb.evaluation import Floats, mean_kl_per_dimension
 from aevb.files import write_tensors
+from aevb.plumbing import cli
+from aevb.plumbing.params import Traverse
 from aevb.report.figures import grid_figure, rows_figure, save_figure
 from aevb.research import scoring
 from aevb.rng import generator
@@ -65,11 +67,7 @@ def interpolations(start: Floats, end: Floats, steps: int) -> Floats:
 
 
 def pairs_of_classes(labels: Labels, count: int, random: np.random.Generator) -> Indices:
-    """Pairs of images of different classes, [count, 2], with `count` different first images.
-
-    Raises:
-        InputError: if there are too few images or classes.
-    """
+    """Pairs of images of different classes, [count, 2]; InputError if there are too few."""
     classes = len(np.unique(labels))
     scoring.require(
         count <= len(labels) and classes > 1,
@@ -123,10 +121,7 @@ def ticks(values: Floats) -> tuple[list[float], list[str]]:
 
 
 def interpolations_figure(originals: Floats, images: Floats, labels: Labels, run: str) -> Figure:
-    """A row for each pair: an image, the decoder means of `interpolations`, the other image.
-
-    Originals [P, 2, 784], decoder means [P, steps, 784] and labels [P, 2].
-    """
+    """A row for each of P pairs: an image, decoder means [P, steps, 784], the other image."""
     gap = np.zeros_like(images[:, :1])
     pictures = np.concatenate((originals[:, :1], gap, images, gap, originals[:, 1:]), 1)
     rows = [(f"{a} to {b}", row) for (a, b), row in zip(labels, pictures, strict=True)]
@@ -134,52 +129,44 @@ def interpolations_figure(originals: Floats, images: Floats, labels: Labels, run
     return rows_figure(rows, pictures.shape[1], title)
 
 
-arguments = partial(
-    scoring.parser,
-    __doc__,
-    "traverse",
-    "test model",
-    manifold="grid over two dimensions to write (.png)",
-    traversals="figure of single dimensions, one per row, to write (.png)",
-    interpolations="figure of rows between two images to write (.png)",
-    arrays="latents and all images to write (.safetensors)",
-)
+class Files(scoring.ModelAndTestSet):
+    """With the figures and what they show."""
+
+    manifold: Annotated[Path, "grid over two dimensions to write (.png)"]
+    traversals: Annotated[Path, "figure of single dimensions, one per row, to write (.png)"]
+    interpolations: Annotated[Path, "figure of rows between two images to write (.png)"]
+    arrays: Annotated[Path, "latents and all images to write (.safetensors)"]
 
 
-def main(args: Namespace) -> None:
+def main(files: Files, settings: Traverse) -> None:
     """Choose the latents, decode them, write the figures and what they show."""
-    inputs = scoring.read_inputs(args)
-    model, labels = inputs.model, inputs.test.labels
-    random = generator("traverse", args.seed)
+    inputs = scoring.read_inputs("traverse", files)
+    model, labels, run = inputs.model, inputs.test.labels, inputs.run
+    random = generator("traverse", settings.seed)
     image = int(random.integers(len(labels)))
-    pairs = pairs_of_classes(labels, args.pairs, random)
+    pairs = pairs_of_classes(labels, settings.pairs, random)
     mu, log_var = inputs.encode(inputs.x)
     kl = mean_kl_per_dimension(mu, log_var)
-
-    plane, dimensions = main_dimensions(kl, 2), main_dimensions(kl, args.dimensions)
-    values = np.linspace(-args.extent, args.extent, args.steps, dtype=np.float32)
+    plane, dimensions = main_dimensions(kl, 2), main_dimensions(kl, settings.dimensions)
+    values = np.linspace(-settings.extent, settings.extent, settings.steps, dtype=np.float32)
     code, others = mu[image], f"mu of test image {image}, a {labels[image]}"
-    if args.around == "origin":
+    if settings.around == "origin":
         code, others = np.zeros_like(code), "0"
     z = {
-        "manifold": manifold(model.latent_dim, plane, args.grid),
+        "manifold": manifold(model.latent_dim, plane, settings.grid),
         "traversals": traversals(code, dimensions, values),
-        "interpolations": interpolations(mu[pairs[:, 0]], mu[pairs[:, 1]], args.steps),
+        "interpolations": interpolations(mu[pairs[:, 0]], mu[pairs[:, 1]], settings.steps),
     }
-    means = {name: model.mean(torch.from_numpy(places)).numpy() for name, places in z.items()}
+    grid, rows, lines = means = [model.mean(torch.from_numpy(x)).numpy() for x in z.values()]
     originals = model_inputs(inputs.test, "none")[pairs]
-
-    grid, rows, lines = means.values()
-    figures = {
-        args.manifold: manifold_figure(grid, args.grid, names(plane, kl), inputs.run),
-        args.traversals: traversals_figure(rows, values, names(dimensions, kl), others, inputs.run),
-        args.interpolations: interpolations_figure(originals, lines, labels[pairs], inputs.run),
-    }
-    for path, figure in figures.items():
-        save_figure(path, figure)
+    in_plane, in_rows = names(plane, kl), names(dimensions, kl)
+    save_figure(files.manifold, manifold_figure(grid, settings.grid, in_plane, run))
+    save_figure(files.traversals, traversals_figure(rows, values, in_rows, others, run))
+    figure = interpolations_figure(originals, lines, labels[pairs], run)
+    save_figure(files.interpolations, figure)
     arrays = {
         **{f"{name}_z": places for name, places in z.items()},
-        **{f"{name}_means": images for name, images in means.items()},
+        **{f"{name}_means": images for name, images in zip(z, means, strict=True)},
         "manifold_dimensions": plane,
         "traversals_dimensions": dimensions,
         "traversals_code": code,
@@ -187,5 +174,5 @@ def main(args: Namespace) -> None:
         "interpolations_originals": originals,
         "kl_per_dimension": kl,
     }
-    write_tensors(args.arrays, "traversals", arrays, inputs.metadata)
-    scoring.finish(f"{inputs.name}: {len(dimensions)} dimensions", args.arrays)
+    write_tensors(files.arrays, "traversals", arrays, inputs.metadata)
+    cli.log.info("traverse %s: %d dimensions, wrote %s", run, len(dimensions), files.arrays)

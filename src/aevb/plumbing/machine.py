@@ -1,8 +1,15 @@
-"""Devices: the meaning of `auto`, and settings that make results repeatable."""
+"""The machine: settings that make results repeatable, its devices, and a record of it."""
 
 import ctypes
+import hashlib
 import os
+import platform
+import re
+import subprocess
 import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,14 +29,7 @@ def repeatable(threads: int = 1) -> None:
     # Filling new memory guards against reads of uninitialised values, which no operation here
     # does, and it takes a fifth of a training step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    keep_freed_memory()
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep the memory that a training step frees for the next step.
-
-    Otherwise it returns large blocks to the system, which clears them again each time.
-    """
+    # glibc would return freed blocks to the system, which clears them again in each step.
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         trim_threshold, mmap_threshold = -1, -3  # see mallopt(3)
         for option in (trim_threshold, mmap_threshold):
@@ -42,13 +42,13 @@ def resolve_device(name: str) -> str:
     Raises:
         InputError: if the device is not available.
     """
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
     available = {
-        "cpu": True,
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
+        "cpu": True,
     }
+    if name == "auto":
+        return "cuda" if available["cuda"] else "cpu"
     if not available[name]:
         raise InputError(f"--device {name}: not available here; use auto or cpu")
     return name
@@ -66,3 +66,42 @@ def resolve_precision(name: str, device: str) -> str:
     else:
         native = device == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return "bfloat16" if native else "float32"
+
+
+def record(**files: Path) -> dict[str, Any]:
+    """Versions, processor and commit, and the SHA-256 of each file, for people to read.
+
+    It differs between machines, so it is not a result and no workflow engine tracks it.
+    """
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "numpy", "safetensors")},
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": processor(),
+        "commit": commit(Path(__file__).parent),
+        **{
+            f"{name}_sha256": hashlib.sha256(path.read_bytes()).hexdigest()
+            for name, path in files.items()
+        },
+    }
+
+
+def processor() -> str:
+    """What the system calls the CPU."""
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
+    return found[1] if found else platform.processor()
+
+
+def commit(folder: Path) -> str:
+    """The commit of the code in a folder, with `+` if src/ has changed; `unknown` without git."""
+
+    def git(*words: str) -> str:
+        return subprocess.check_output(
+            ["git", *words], cwd=folder, stderr=subprocess.DEVNULL, text=True
+        ).strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--", "..") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
