@@ -4,7 +4,7 @@ A likelihood is three functions of the decoder's raw outputs, called `params` he
 log-probability or log-density of an image, its mean, and a draw from it. Shapes: `params` is
 [..., outputs × D] and `x` is [..., D] with values in [0, 1], for images of D pixels.
 
-To add a likelihood, add an entry to LIKELIHOODS and its name to `Likelihood` in plumbing/params.py.
+To add a likelihood, add an entry to LIKELIHOODS; nothing else names them.
 """
 
 import math

@@ -4,22 +4,40 @@ The flags of each stage, the check of params.yaml before any work starts, the co
 params.yaml, its JSON schema and docs/parameters.md all come from this definition.
 """
 
+import ast
 import difflib
 import reprlib
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-DatasetName = Literal["mnist", "fashion_mnist", "kmnist"]
-"""The keys of DATASETS in aevb/datasets.py."""
+from aevb.datasets import DATASETS
 
-Likelihood = Literal["bernoulli", "continuous_bernoulli", "gaussian"]
-"""The keys of LIKELIHOODS in aevb/likelihoods.py, which would take a second to import."""
 
+def likelihood_names() -> tuple[str, ...]:
+    """The keys of LIKELIHOODS in aevb/likelihoods.py.
+
+    The file is parsed, not imported, because it imports torch: that takes over a second, in each
+    process that Snakemake starts.
+    """
+    path = Path(__file__).parents[1] / "likelihoods.py"
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        match node:
+            case ast.Assign([ast.Name("LIKELIHOODS")], ast.Dict(keys)):
+                return tuple(ast.literal_eval(key) for key in keys if key)
+    raise LookupError(f"{path} defines no dictionary LIKELIHOODS")
+
+
+if TYPE_CHECKING:
+    DatasetName = str
+    Likelihood = str
+else:
+    DatasetName = Literal[tuple(DATASETS)]
+    Likelihood = Literal[likelihood_names()]
 Binarisation = Literal["dynamic", "static", "none"]
 Optimiser = Literal["adam", "adagrad"]
 Precision = Literal["float32", "bfloat16", "auto"]
