@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -86,7 +87,10 @@ def test_the_bundled_copy_is_the_official_mnist(tmp_path):
     }
 
 
-def test_torchvision_lists_the_public_files_in_our_order():
+def test_data_sets_have_four_checksums_in_the_order_of_the_files():
+    for checksums in ((), ("0" * 64,) * 3):
+        with pytest.raises(ValueError, match="MNIST: needs four"):
+            replace(DATASETS["mnist"], torchvision="", sha256=checksums)
     for dataset in DATASETS.values():
         files = [file for file, _ in getattr(datasets, dataset.torchvision).resources]
         assert files == [f"{file}.gz" for file in RAW_FILES]
@@ -139,7 +143,7 @@ def test_a_bad_source_is_named_and_the_next_one_is_used(
 def test_the_order_of_sources(tmp_path, server, monkeypatch):
     mirrors = {name: serve(server, f"/{name}") for name in "abc"}
     monkeypatch.setattr(datasets.MNIST, "mirrors", [f"{mirrors['c']}/"])
-    small = DATASETS["mnist"]._replace(sha256=tuple(sha256(SMALL)))
+    small = replace(DATASETS["mnist"], sha256=tuple(sha256(SMALL)))
     monkeypatch.setitem(DATASETS, "mnist", small)
 
     def asked(output: str, *flags: object, bundled: Path = tmp_path) -> str:
