@@ -191,13 +191,14 @@ def test_the_script_checks_a_file(tmp_path):
     assert "'unheard'" in error_line(run_script("params", "unheard"), 2)
 
 
-def test_the_definition_is_light():
-    """Each process of Snakemake imports it."""
-    program = """
-import sys
-for name in ("torch", "numpy", "tqdm", "safetensors"):
-    sys.modules[name] = None
-from aevb.plumbing import dependencies, params, studies
-"""
+@pytest.mark.parametrize(
+    ("imports", "slow"),
+    [
+        ("aevb.plumbing.params, aevb.plumbing.studies", ["torch", "numpy", "tqdm"]),
+        ("download", ["torch", "torchvision", "pandas"]),
+    ],
+)
+def test_what_each_process_of_an_engine_imports_is_light(imports, slow):
+    program = f"import sys\nfor name in {slow}: sys.modules[name] = None\nimport {imports}"
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     subprocess.run([sys.executable, "-c", program], env=environment, check=True)
