@@ -418,7 +418,7 @@ def test_a_stopped_training_is_resumed(engine, tree, by_engine):
 @pytest.mark.slow
 @EACH_ENGINE
 def test_a_training_that_outlives_its_engine_keeps_a_second_one_out(engine, tree, by_engine):
-    """The commands are those of docs/recovery.md."""
+    """Whether the engine is still there or was killed."""
     with running(ENGINES[engine], tree, tree.parent / "log") as process:
         pid = trainer(tree, process)
         os.kill(pid, signal.SIGSTOP)
