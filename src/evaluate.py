@@ -8,6 +8,7 @@ from typing import Annotated
 
 from aevb.data import model_inputs, read_set
 from aevb.evaluation import bound_metrics, evaluate, mean_kl_per_dimension
+from aevb.exact import exact
 from aevb.files import write_json, write_tensors
 from aevb.likelihoods import is_likelihood
 from aevb.model import read_model
@@ -29,7 +30,7 @@ def main(
     images = read_set(test)
     x = model_inputs(images, metadata["binarisation"])
     name = f"evaluate k = {vae.latent_dim}, seed {metadata['seed']}"
-    with cli.progress(None, name, len(x), "image") as bar:
+    with exact(), cli.progress(None, name, len(x), "image") as bar:
         terms = evaluate(vae, x, settings.iwae_k, settings.seed, bar.update)
     means = bound_metrics(terms, settings.iwae_k)
     suits = is_likelihood(metadata["likelihood"], metadata["binarisation"])

@@ -113,7 +113,9 @@ class Optimiser:
         for tensors in zip(*(self.parameters, gradients, self.mean, self.mean_square), strict=True):
             arrays = [tensor.detach().contiguous().view(-1).numpy() for tensor in tensors]
             for start in range(0, len(arrays[0]), BLOCK):
-                step(*(array[start : start + BLOCK] for array in arrays), rate, epsilon)
+                block = (array[start : start + BLOCK] for array in arrays)
+                with np.errstate(all="ignore"):  # a training that diverges is reported elsewhere
+                    step(*block, rate, epsilon)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The tensors on which the next steps depend, by name."""

@@ -39,11 +39,12 @@ class Random:
     def normal(self, shape: Shape) -> NDArray[np.float32]:
         """Values of N(0, 1), in pairs by Box & Muller 1958, rounded from float64."""
         count = math.prod(shape)
-        integers = self.integers(2 * (-(-count // 2)), 64) >> np.uint64(11)
-        first, second = integers.astype(np.float64).reshape(2, -1)
+        integers = self.integers(count + count % 2, 64) >> np.uint64(11)
+        first, second = integers.astype(np.float64).reshape(-1, 2).T
         radius = np.sqrt(log((first + 1) * 2.0**-53) * -2.0)
-        pairs = [radius * part for part in cos_sin_turns(second * 2.0**-53)]
-        return np.concatenate(pairs).astype(np.float32)[:count].reshape(shape)
+        cos, sin = cos_sin_turns(second * 2.0**-53)
+        pairs = np.stack((radius * cos, radius * sin), 1)
+        return pairs.astype(np.float32).ravel()[:count].reshape(shape)
 
     def permutation(self, count: int) -> NDArray[np.int64]:
         """The integers below `count` in random order; the first m are a sample of m of them."""
