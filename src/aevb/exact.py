@@ -33,7 +33,8 @@ Why the bits are fixed, operation by operation:
   keeps to it, but PyTorch does not on x86, where MKL computes it.
 
 Results that are not finite are so in float32 too, except that a matrix product has NaN in all rows
-and columns of an infinite operand. The bits of a NaN are not fixed.
+and columns of an infinite operand. The bits of a NaN are not fixed, nor is a conversion to integers
+of a number outside their range.
 """
 
 from collections.abc import Callable
@@ -127,7 +128,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     )
     for other in others:
         first = first.double() + other
-    result = first.float() + 0  # no −0
+    result = torch.add(first, 0, out=torch.empty(first.shape))  # no −0
     if not (np.isfinite(top_a).all() and np.isfinite(top_b).all()):
         # NaN, even if BLAS skips products with 0.
         result += torch.from_numpy(top_a) * 0 + torch.from_numpy(top_b) * 0
