@@ -136,7 +136,7 @@ def untrained() -> Callable:
 
     def make(latent_dim: int = 2, hidden: int = 20, likelihood: str = "bernoulli") -> VAE:
         model = VAE(latent_dim, hidden, likelihood)
-        model.initialise(Random("test", 7), np.full(784, 0.3))
+        model.initialise(Random("test", 9), np.full(784, 0.3))
         return model.eval().requires_grad_(False)
 
     return make

@@ -124,10 +124,8 @@ class Train(Section):
     mc_samples: Positive = param(1, "samples of z per image (r in the estimator)")
     max_epochs: Positive = param(40, "largest number of passes over the training set")
     patience: Positive = param(10, "epochs without a better validation ELBO before training stops")
-    precision: Precision = param(
-        "exact", "exact: the same bytes on any machine; auto: bfloat16 if native"
-    )
-    device: Device = param("auto", "auto: cuda if available and precision is not exact")
+    precision: Precision = param("exact", "exact: same bytes on any machine")
+    device: Device = param("auto", "auto: cuda if available, unless exact")
     threads: int = param(
         1, "CPU threads; results depend on them unless precision is exact", ge=1, le=1024
     )
