@@ -158,6 +158,8 @@ def test_differences_over_trainings_pair_their_seeds():
     pairs = [mean_change(*pair).mean() for pair in zip(runs[20], runs[3], strict=True)]
     expected = stats.t.interval(0.95, 2, np.mean(pairs), stats.sem(pairs))
     assert [row["low"], row["high"]] == pytest.approx(expected)
+    each = table.query("seed != 'all' and term == 'elbo'")["difference"]
+    assert each.tolist() == pytest.approx(pairs)
     assert "all seeds" in tables.differences_as_markdown(table)
 
 

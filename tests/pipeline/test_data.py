@@ -154,8 +154,11 @@ def test_the_split_is_disjoint_and_complete_and_its_index_is_right(raw_subset, t
 
 
 def test_the_split_is_seeded(raw_subset, tmp_path):
-    for place, seed in (("a", 0), ("b", 0), ("c", 1)):
+    first, _, other = (
         split_sets(raw_subset, tmp_path / place, seed=seed)
+        for place, seed in (("a", 0), ("b", 0), ("c", 1))
+    )
+    assert not np.array_equal(first[1].index, other[1].index)
     a, b, c = ([(tmp_path / place / name).read_bytes() for name in SETS] for place in "abc")
     assert a == b
     assert all(x != y for x, y in zip(a, c, strict=True))
