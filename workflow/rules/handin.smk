@@ -3,10 +3,6 @@
 from document import shown
 
 
-localrules:
-    document,
-
-
 def shown_in_the_answers(_):
     """The files that docs/answers.md shows."""
     text = Path("docs/answers.md").read_text(encoding="utf-8")
@@ -23,6 +19,7 @@ rule document:
         html="results/handin/answers.html",
     log:
         "logs/document.log",
+    localrule: True
     shell:
         "python src/document.py --document {input.document} --markdown {output.markdown} "
         "--html {output.html} --log {log}"
