@@ -13,9 +13,8 @@ import sys
 from pathlib import Path, PurePath
 from typing import Annotated, Any
 
-from scipy.special import stdtrit
-
 from aevb.files import InputError, read_bytes
+from aevb.intervals import student
 from aevb.plumbing import cli
 
 FOLDERS = ("results/metrics", "results/history", "results/comparison")
@@ -58,8 +57,9 @@ def main(against: Annotated[str, "git revision with published results"] = "HEAD"
             texts = (f"{n:.6g}" if isinstance(n, float) else str(n or "") for n in values)
             print(LINE.format(name, metric, *texts, verdict))
         else:
-            missing = {before: " (not in the revision)", after: " (missing here)"}
-            print(f"{name}{missing.get(None, '')}: {verdict}")
+            absent = " (not in the revision)" if before is None else ""
+            absent = " (missing here)" if after is None else absent
+            print(f"{name}{absent}: {verdict}")
     sys.exit(4 if worst == DIFFERENT else 0)
 
 
@@ -138,7 +138,7 @@ def spread(values: list[Any]) -> float:
     numbers = [value for value in values if isinstance(value, float)]
     if len(numbers) < 3:
         return 0.0
-    return float(stdtrit(len(numbers) - 1, 0.995) * math.sqrt(2) * statistics.stdev(numbers))
+    return student(len(numbers) - 1, 0.995) * math.sqrt(2) * statistics.stdev(numbers)
 
 
 if __name__ == "__main__":

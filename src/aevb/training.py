@@ -227,9 +227,8 @@ class Training:
 
     def state_dict(self) -> tuple[Arrays, dict[str, Any]]:
         """Everything on which the rest of the run depends: arrays, and values for JSON."""
-        return {name: value.cpu().numpy() for name, value in self.tensors().items()}, vars(
-            self.state
-        )
+        arrays: Arrays = {name: value.cpu().numpy() for name, value in self.tensors().items()}
+        return arrays, vars(self.state)
 
     def load_state_dict(self, arrays: Arrays, state: dict[str, Any]) -> None:
         """Resume from what `state_dict` returned.

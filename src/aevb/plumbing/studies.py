@@ -59,8 +59,9 @@ def replaced(base: Values, changes: Any, where: str) -> Values:
     Raises:
         ValueError: if `changes` is not a mapping of sections, or has sections that studies share.
     """
-    sections = changes if isinstance(changes, dict) else {"": None}
-    if not all(isinstance(section, dict) for section in sections.values()):
+    if not isinstance(changes, dict) or not all(
+        isinstance(section, dict) for section in changes.values()
+    ):
         raise ValueError(f"{where} should hold sections with parameters, as train: {{decay: 0}}")
     for section in SHARED:
         if section in changes:
