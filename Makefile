@@ -16,7 +16,7 @@ done
 rm -rf .lint
 endef
 
-.PHONY: results report handin test slow-test full-test slurm slurm-test lint check repro verify bench generated documents lock clean help
+.PHONY: results report handin playground test slow-test full-test slurm slurm-test lint check repro verify bench generated documents lock clean help
 
 results: $(ready)  ## set up .venv and run the experiment: snakemake --cores all
 	snakemake --cores all
@@ -26,6 +26,10 @@ report: results  ## report.html: tables, figures and the workflow in one file
 
 handin: $(ready)  ## the answers to the exercises with the present numbers
 	snakemake --cores all handin
+
+playground: $(ready)  ## a page to play with: draw a digit, move its code, see it decoded
+	snakemake --cores all playground
+	@echo "Open results/playground.html in a browser."
 
 $(ready): requirements.lock
 	$(PYTHON) -m venv .venv

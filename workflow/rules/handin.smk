@@ -28,3 +28,27 @@ rule document:
 rule handin:
     input:
         rules.document.output,
+
+
+# A page to play with, for the first seed. Its weights are the largest part: 1.4 MB per model.
+rule playground:
+    input:
+        expand(
+            [rules.train.output.model, rules.evaluate.output.evaluation],
+            study="",
+            k=config["runs"]["latent_dims"],
+            seed=config["runs"]["seeds"][0],
+        ),
+        test=rules.split.output.test,
+        template="src/aevb/report/playground.html",
+        code=code("playground"),
+    output:
+        "results/playground.html",
+    log:
+        "logs/playground.log",
+    localrule: True
+    params:
+        flags=flags("runs"),
+    shell:
+        "python src/playground.py --results results --test {input.test} "
+        "--template {input.template} --output {output} {params.flags} --log {log}"
