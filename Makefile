@@ -5,6 +5,12 @@ PYTHON ?= python3
 ready := .venv/.ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
+# After Ctrl-C the last line says how to continue; make itself then prints nothing.
+stopped := trap 'echo "Stopped. Run the same command to continue."; exit 0' INT;
+
+# An environment in which a small program does not start is broken and is made again.
+$(if $(wildcard $(ready)),$(shell .venv/bin/tqdm --version > /dev/null 2>&1 || rm -f $(ready)))
+
 # The committed documents are compared with the committed results, not with those in results/.
 define committed_documents
 rm -rf .lint && mkdir .lint
@@ -18,23 +24,39 @@ endef
 
 .PHONY: results report handin playground test slow-test full-test slurm slurm-test lint check repro verify bench generated documents lock clean help
 
-results: $(ready)  ## set up .venv and run the experiment: snakemake --cores all
-	snakemake --cores all
+results: $(ready)  ## set up .venv and run the experiment
+	@python src/repair.py
+	@$(stopped) snakemake
+	@echo && cat results/comparison/table.md && echo
+	@echo "Figures: results/comparison/*.png"
+	@echo "Next: docs/answers.md discusses the results; change params.yaml and run make again"
 
 report: results  ## report.html: tables, figures and the workflow in one file
-	snakemake --report report.html
+	@$(stopped) snakemake --report report.html
+	@echo "Open report.html in a browser."
 
 handin: $(ready)  ## the answers to the exercises with the present numbers
-	snakemake --cores all handin
+	@python src/repair.py
+	@$(stopped) snakemake handin
+	@echo "Open results/handin/answers.html in a browser."
 
 playground: $(ready)  ## a page to play with: draw a digit, move its code, see it decoded
-	snakemake --cores all playground
+	@python src/repair.py
+	@$(stopped) snakemake playground
 	@echo "Open results/playground.html in a browser."
 
+# PATH without .venv, so that a broken environment does not make itself.
 $(ready): requirements.lock
-	$(PYTHON) -m venv .venv
-	pip install --quiet --require-hashes -r requirements.lock
-	touch $@
+	@PATH="$${PATH#*:}"; version=$$($(PYTHON) --version 2>&1 | sed 's/^Python \([0-9]*\.[0-9]*\).*/\1/'); \
+	case "$$version" in \
+		3.1[1-9] | 3.[2-9][0-9]) ;; \
+		*) echo "needs Python 3.11 or newer, $(PYTHON) is $$version: make PYTHON=python3.12" >&2; \
+			exit 1 ;; \
+	esac; \
+	echo "Installing Python packages into .venv: about 3.6 GB, a few minutes"; \
+	[ -e $@ ] || $(PYTHON) -m venv --clear .venv
+	@$(stopped) .venv/bin/python -m pip install --require-hashes -r requirements.lock
+	@touch $@
 
 test: $(ready)  ## the tests, a few minutes
 	pytest
@@ -65,7 +87,8 @@ check: $(ready)  ## check params.yaml and report a mistake in one line
 	python src/params.py check
 
 repro: check  ## run the experiment with DVC: dvc repro, after a check of params.yaml
-	dvc repro
+	@python src/repair.py
+	@$(stopped) dvc repro
 
 verify: $(ready)  ## compare the results with those of the last commit
 	python src/verify.py

@@ -8,6 +8,7 @@
 report: "workflow/report/workflow.rst"
 
 
+include: "workflow/rules/messages.smk"
 include: "workflow/rules/common.smk"
 include: "workflow/rules/main.smk"
 include: "workflow/rules/compare.smk"

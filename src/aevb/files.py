@@ -6,12 +6,13 @@ checksum, which safetensors lacks. One key is used because several are written i
 """
 
 import csv
+import glob
 import hashlib
 import json
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,16 @@ def atomic(path: Path) -> Iterator[Path]:
     """A temporary path that is renamed to `path` if the block succeeds and removed otherwise.
 
     A reader sees either the old file or the complete new one. Missing folders are created.
+    Temporary files of processes that were killed are removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    for half in path.parent.glob(f".{glob.escape(path.name)}.*-*.tmp"):
+        with suppress(OSError, ValueError):  # for example a process of another user
+            try:
+                os.kill(int(half.name.split(".")[-2].split("-")[0]), 0)
+            except ProcessLookupError:
+                half.unlink()
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
         os.replace(temporary, path)

@@ -85,7 +85,7 @@ def test_dvc_registers_what_snakemake_made(by_snakemake: Path, tmp_path: Path) -
     tree = copy(by_snakemake, tmp_path)
     # The results of the present params.yaml are registered, not those of the last run.
     again = expected(tree, "sample", rows=3)
-    assert jobs(run("snakemake --cores 2 register", tree)) == sorted([*again, "register"])
+    assert jobs(run("snakemake register --quiet host", tree)) == sorted([*again, "register"])
     assert "up to date" in run("dvc repro", tree)
     commit(tree, "registered")
 
@@ -133,11 +133,13 @@ def test_a_second_configuration_file_reaches_the_stage(by_snakemake: Path, tmp_p
 
 
 def test_snakemake_names_a_failed_job_and_its_log(by_snakemake: Path, tmp_path: Path) -> None:
+    """The job in full and, in the last line, only the log in which the cause is found."""
     tree = copy(by_snakemake, tmp_path)
     (tree / MODEL).write_bytes(b"torn")
     output = run(f"snakemake --cores 2 {METRICS}", tree, code=1)
     (block,) = re.findall(r"^Error in rule evaluate:\n((?: .*\n)+)", output, re.MULTILINE)
     assert " log: logs/evaluate/k2-seed0.log " in block
+    assert output.splitlines()[-1] == "evaluate failed: logs/evaluate/k2-seed0.log"
     last = (tree / "logs/evaluate/k2-seed0.log").read_text().splitlines()[-1]
     assert f"evaluate: error: {MODEL}: damaged" in last
 

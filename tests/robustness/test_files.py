@@ -78,6 +78,17 @@ def test_atomic_keeps_the_old_file_if_the_block_fails(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_atomic_removes_what_killed_processes_left(tmp_path):
+    process = subprocess.Popen(["true"])
+    process.wait()
+    for pid in (process.pid, os.getpid()):
+        (tmp_path / f".file.{pid}-01234567.tmp").write_text("half")
+    with atomic(tmp_path / "file") as temporary:
+        temporary.write_text("whole")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"file", f".file.{os.getpid()}-01234567.tmp"}
+
+
 def test_json_has_one_form(tmp_path):
     path = tmp_path / "file.json"
     content = {"b": 1 / 3, "a": 50, "word": "x", "large": -123456.789, "small": 1.23456789e-7}

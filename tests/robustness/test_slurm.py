@@ -19,7 +19,7 @@ import pytest
 
 from graph import ROOT, run
 from processes import running, steps_resumed, wait_for
-from repository import clone, edit, made
+from repository import METRICS, clone, edit, made
 
 pytestmark = pytest.mark.slurm
 
@@ -244,6 +244,17 @@ def test_too_little_memory_is_in_the_log_of_slurm(tree, undisturbed):
     set_profile(tree, mem_mb=2000)
     run(f"{SNAKEMAKE} {MODELS[0]}", tree)
     check_bytes(tree, undisturbed)
+
+
+def test_what_sbatch_says_is_shown(tree):
+    """For a job and for a group of jobs, of which Snakemake itself shows nothing."""
+    run(f"snakemake {MODELS[0]}", tree)
+    profile = (tree / PROFILE).read_text(encoding="utf-8")
+    profile = re.sub(r"slurm_partition: \w+", "slurm_partition: nowhere", profile)
+    (tree / PROFILE).write_text(profile, encoding="utf-8")
+    for target in (MODELS[1], METRICS):
+        said = run(f"{SNAKEMAKE} --retries 0 {target}", tree, code=1)
+        assert "invalid partition specified: nowhere" in said
 
 
 def test_a_training_survives_a_crash_of_its_node(tree, undisturbed):

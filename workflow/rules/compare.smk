@@ -94,4 +94,4 @@ rule register:
         "logs/register.log",
     localrule: True
     shell:
-        "dvc commit --force --no-relink --quiet > {log} 2>&1"
+        "python src/repair.py && dvc commit --force --no-relink 2>&1 | tee {log}"

@@ -49,7 +49,11 @@ def exclusive(path: Path) -> Iterator[None]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f".{path.name}.lock")
-    with lock.open("ab+", buffering=0) as file:
+    try:
+        opened = lock.open("ab+", buffering=0)
+    except PermissionError:  # left by another user; a file that is only read can be locked, too
+        opened = lock.open("rb", buffering=0)
+    with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -1,0 +1,60 @@
+"""Repair what an interrupted DVC or Snakemake left in this folder, and report it in one line.
+
+Nothing is repaired while the engine is running here.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil  # installed with DVC
+import yaml
+
+LOCK, RWLOCK = Path("dvc.lock"), Path(".dvc/tmp/rwlock")
+
+
+def running(engine: str, file: Path) -> bool:
+    """Whether the owner of a file runs an engine in this folder, or in one that is not visible."""
+    for process in psutil.process_iter(["cmdline", "cwd", "uids"]):
+        words = [Path(word).name for word in (process.info["cmdline"] or [])[:3]]
+        here = process.info["cwd"] in (None, os.getcwd())
+        if engine in words and here and process.info["uids"].real == file.stat().st_uid:
+            return True
+    return False
+
+
+def is_whole(path: Path) -> bool:
+    """Whether DVC can read dvc.lock or an rwlock, which is JSON and therefore YAML."""
+    try:
+        stages = yaml.safe_load(path.read_bytes()).get("stages", {}).values()
+        files = [file for stage in stages for file in stage.get("deps", []) + stage.get("outs", [])]
+        return all("path" in file for file in files) and all("cmd" in stage for stage in stages)
+    except (yaml.YAMLError, AttributeError, TypeError):
+        return False
+
+
+def obstacles() -> Iterator[Path]:
+    """Files and folders with which `dvc repro` always fails, also locks of other users."""
+    yield from (path for path in (LOCK, RWLOCK) if path.exists() and not is_whole(path))
+    yield from (path for path in RWLOCK.parent.glob("*lock") if not os.access(path, os.W_OK))
+    yield from (path for path in Path(".dvc/cache/runs").glob("*/*/") if not any(path.iterdir()))
+
+
+for path in [path for path in obstacles() if not running("dvc", path)]:
+    git = ["git", "restore", "dvc.lock"]
+    if path == LOCK and subprocess.run(git, capture_output=True, check=False).returncode == 0:
+        print("repair: dvc.lock was damaged; restored it from git", file=sys.stderr)
+        continue
+    path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
+    print(f"repair: removed {path}, with which DVC cannot start", file=sys.stderr)
+
+locks = list(Path(".snakemake/locks").glob("*.lock"))
+if locks and not running("snakemake", locks[0]):
+    if shutil.which("sbatch"):
+        sys.exit("repair: Snakemake was killed; if none runs on another node: snakemake --unlock")
+    for path in locks:
+        path.unlink()
+    print("repair: removed the lock of a Snakemake that was killed", file=sys.stderr)
