@@ -67,7 +67,8 @@ verify: $(ready)  ## compare the results with those of the last commit
 	python src/verify.py
 
 diff: $(ready)  ## is a change real? make diff AGAINST=main~3 EXPERIMENT=rate-2
-	python src/verify.py $(AGAINST:%=--against '%') $(EXPERIMENT:%=--experiment '%')
+	python src/verify.py $(if $(AGAINST),--against '$(AGAINST)') \
+		$(if $(EXPERIMENT),--experiment '$(EXPERIMENT)')
 
 bench: $(ready)  ## time to a given ELBO compared with textbook loops, 10 minutes
 	python benchmarks/bench.py $(if $(EXAMPLES),--examples $(EXAMPLES))
