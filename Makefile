@@ -22,7 +22,7 @@ done
 rm -rf .lint
 endef
 
-.PHONY: results report handin playground test slow-test full-test slurm slurm-test lint check repro verify bench generated documents lock clean help
+.PHONY: results report handin playground test slow-test full-test slurm slurm-test lint check repro verify diff bench generated documents lock clean help
 
 results: $(ready)  ## set up .venv and run the experiment
 	@python src/repair.py
@@ -92,6 +92,10 @@ repro: check  ## run the experiment with DVC: dvc repro, after a check of params
 
 verify: $(ready)  ## compare the results with those of the last commit
 	python src/verify.py
+
+diff: $(ready)  ## is a change real? make diff AGAINST=main~3 EXPERIMENT=rate-2
+	python src/verify.py $(if $(AGAINST),--against '$(AGAINST)') \
+		$(if $(EXPERIMENT),--experiment '$(EXPERIMENT)')
 
 bench: $(ready)  ## time to a given ELBO compared with textbook loops, 10 minutes
 	python benchmarks/bench.py $(if $(EXAMPLES),--examples $(EXAMPLES))

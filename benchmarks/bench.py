@@ -87,7 +87,8 @@ def ours(name: str, folder: Path, epochs: int, threads: int) -> Contestant:
 def score(one: Contestant) -> float:
     """The test −ELBO of our model."""
     words = (
-        f"--test test --model {one.name} --metrics {one.name}.json --evaluation terms --iwae_k 10"
+        f"--test test --model {one.name} --metrics {one.name}.json --evaluation evaluation "
+        "--terms terms --iwae_k 10"
     )
     stage(one.folder, "evaluate", words)
     return -float(json.loads((one.folder / f"{one.name}.json").read_text())["elbo"])

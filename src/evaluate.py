@@ -21,7 +21,8 @@ def main(
     test: TestSet,
     model: TrainedModel,
     metrics: Annotated[Path, "the metrics to write (.json)"],
-    evaluation: Annotated[Path, "terms per image to write (.safetensors)"],
+    evaluation: Annotated[Path, "terms and codes per image to write (.safetensors)"],
+    terms: Annotated[Path, "the terms alone, which are kept in git (.safetensors)"],
     settings: Evaluate,
 ) -> None:
     """Evaluate, write the terms of each image and their means."""
@@ -31,12 +32,14 @@ def main(
     x = model_inputs(images, metadata["binarisation"])
     name = f"evaluate k = {vae.latent_dim}, seed {metadata['seed']}"
     with exact(), cli.progress(None, name, len(x), "image") as bar:
-        terms = evaluate(vae, x, settings.iwae_k, settings.seed, bar.update)
-    means = bound_metrics(terms, settings.iwae_k)
+        found = evaluate(vae, x, settings.iwae_k, settings.seed, bar.update)
+    means = bound_metrics(found, settings.iwae_k)
     suits = is_likelihood(metadata["likelihood"], metadata["binarisation"])
     means["is_log_likelihood"] = int(suits)
-    terms["kl_per_dimension"] = mean_kl_per_dimension(terms["mu"], terms["log_var"])
-    write_tensors(evaluation, "evaluation", {**terms, "labels": images.labels}, metadata)
+    found["kl_per_dimension"] = mean_kl_per_dimension(found["mu"], found["log_var"])
+    write_tensors(evaluation, "evaluation", {**found, "labels": images.labels}, metadata)
+    alone = {name: found[name] for name in ("log_px_given_z", "kl", "iwae_bound")}
+    write_tensors(terms, "terms", alone, metadata)
     write_json(metrics, means)
     mark = "" if suits else " († no log-likelihood)"
     elbo = f"ELBO {means['elbo']:.2f} ± {means['elbo_se']:.2f} nats per image{mark}"

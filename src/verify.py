@@ -1,66 +1,196 @@
-"""Compare the present results with those of a git revision.
+"""Compare the present results, or those of a DVC experiment, with a git revision.
 
-Metrics are compared one by one, other files byte by byte. The spread of seeds comes from the study
-`seeds` of the same revision. Nothing is checked out. The exit code is 4 if a result is different
-or missing.
+Differences are in nats per image, ± their standard error over the test images, which is paired
+image by image unless a run is marked as unpaired. Two trainings that differ only in the seed are at
+most `seeds` apart in 99 of 100 cases, as estimated from the study `seeds` of the revision. The ELBO
+or IWAE bound is better or worse if its difference exceeds both the half-width of its 99 % interval
+over images (2.6 standard errors) and `seeds`. Where `seeds` is not known, the interval over images
+decides alone: it says only that these two models differ, not that other seeds would agree.
+
+The exit code is 0 if no bound is worse, 3 if one is worse, and 4 if a run of the revision is
+missing or has other data, binarisation, likelihood or iwae_k. The metric reconstruction_error is
+not shown, since it is -log_px_given_z.
 """
 
-import json
 import math
 import statistics
 import subprocess
 import sys
-from pathlib import Path, PurePath
-from typing import Annotated, Any
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from textwrap import fill
+from typing import Annotated, Any, NamedTuple
 
-from aevb.files import InputError, read_bytes
-from aevb.intervals import student
-from aevb.plumbing import cli
+from aevb.files import Arrays, InputError, read_bytes, read_json, read_tensors
+from aevb.intervals import mean_and_se, student
+from aevb.plumbing import cli, params
 
-FOLDERS = ("results/metrics", "results/history", "results/comparison")
-"""The results that are compared; all of them are in git."""
+METRICS, TERMS = "results/metrics", "results/terms"
+FOLDERS = (METRICS, TERMS, "results/history", "results/comparison")
+"""The results that are in git."""
 
 SEEDS = "results/studies/seeds/default/metrics"
-SAME, WITHIN, DIFFERENT = "the same", "within the spread of seeds", "different"
-SENTENCES = {
-    SAME: "The results are those of {}.",
-    WITHIN: "The results agree with those of {} within the spread of seeds.",
-    DIFFERENT: "The results are not those of {}.",
+COUNTS = ("images", "iwae_k", "is_log_likelihood")
+BOUNDS = ("elbo", "iwae_bound")
+"""The metrics that have a verdict: larger is better."""
+
+VERDICTS = {
+    "the same bytes": ("are the same bytes as", 0),
+    "no clear difference": ("are not clearly different from", 0),
+    "better": ("are better than", 0),
+    "worse": ("are worse than", 3),
+    "not comparable": ("are not comparable with", 4),
 }
-VERDICTS = [*SENTENCES]
-"""From the best to the worst."""
+"""How a sentence says them, and the exit codes. The last one that occurs is that of all runs."""
 
-LINE = "{:<10}  {:<23}  {:>9}  {:>9}  {:>10}  {}"
-Results = dict[tuple[str, str], Any]
-"""The values of metrics, by run and metric; the contents of other files, by name and ""."""
+SAME, CLOSE, BETTER, WORSE, OTHER = VERDICTS
+LINE = "{:<16}{:>11}{:>11}{:>21}{:>9}   {}"
+Metrics = dict[str, Any]
 
 
-def main(against: Annotated[str, "git revision with published results"] = "HEAD") -> None:
-    """Print a sentence and a table of all metrics and files."""
-    commit = git("rev-parse", "--verify", "--end-of-options", f"{against}^{{commit}}")
-    revision = commit.decode().strip()
-    paths = (path for folder in FOLDERS for path in Path(folder).glob("[!.]*"))
-    here = results({path.as_posix(): read_bytes(path) for path in paths})
-    published = results(committed(revision, *FOLDERS))
-    for where, found in (("this folder", here), (against, published)):
-        if not any(metric for _, metric in found):
-            raise InputError(f"{where} holds no {FOLDERS[0]}/*.json")
-    verdicts = compare(published, here, results(committed(revision, SEEDS)))
-    worst = max(verdicts.values(), key=VERDICTS.index)
-    print(SENTENCES[worst].format(f"{against} ({revision[:7]})"))
-    print(LINE.format("run", "metric", "published", "here", "difference", "verdict"))
-    for (name, metric), verdict in verdicts.items():
-        before, after = published.get((name, metric)), here.get((name, metric))
-        if metric:
-            both = isinstance(before, float) and isinstance(after, float)
-            values = before, after, after - before if both else None  # type: ignore[operator]
-            texts = (f"{n:.6g}" if isinstance(n, float) else str(n or "") for n in values)
-            print(LINE.format(name, metric, *texts, verdict))
+class Run(NamedTuple):
+    """The metrics of a run, the terms [N] per image if there are any, and what must agree."""
+
+    metrics: Metrics
+    terms: Arrays
+    settings: dict[str, Any]
+
+
+def main(
+    against: Annotated[str, "git revision or DVC experiment to compare with"] = "HEAD",
+    experiment: Annotated[
+        str | None, "DVC experiment or git revision to compare instead of the present results"
+    ] = None,
+) -> None:
+    """Print a sentence and a table of all runs."""
+    with TemporaryDirectory() as scratch:
+        before, after = Path(scratch, "before"), Path()
+        reference, subject = f"{against} ({export(against, before)})", "The present results"
+        if experiment is not None:
+            after = Path(scratch, "after")
+            subject = f"The results of {experiment} ({export(experiment, after)})"
+        old, new = read_runs(before), read_runs(after)
+        seeds = {path.stem: read_json(path) for path in (before / SEEDS).glob("*.json")}
+        unequal = sorted({path for path, _ in read_files(before) ^ read_files(after)})
+    verdicts: dict[str, str] = {}
+    lines = [LINE.format("", "old", "new", "difference", "seeds", "verdict")]
+    for run in sorted(old | new, key=lambda run: (len(run), run)):
+        if run not in old:
+            lines.append(f"{run} is not in {against}")
+        elif reason := obstacle(old[run], new.get(run)):
+            lines.append(f"{run} {reason}")
+            verdicts[lines[-1]] = OTHER
         else:
-            absent = " (not in the revision)" if before is None else ""
-            absent = " (missing here)" if after is None else absent
-            print(f"{name}{absent}: {verdict}")
-    sys.exit(4 if worst == DIFFERENT else 0)
+            paired = old[run].terms and new[run].terms
+            lines.append(run if paired else f"{run}, unpaired, since one side has no {TERMS}")
+            same = f"{METRICS}/{run}.json" not in unequal
+            alike = [seeds[name] for name in seeds if name.split("-")[0] == run.split("-")[0]]
+            for metric, *numbers, verdict in compare(old[run], new[run], alike):
+                verdict = SAME if same else verdict
+                lines.append(LINE.format(f"  {metric}", *numbers, verdict))
+                if verdict:
+                    verdicts[f"{run} {metric}"] = verdict
+    overall = max(verdicts.values(), default=OTHER, key=[*VERDICTS].index)
+    named = ", ".join(name for name, verdict in verdicts.items() if verdict == overall)
+    if overall == SAME and unequal:
+        overall, named = CLOSE, f"other bytes in {', '.join(unequal)}"
+    elif overall in (SAME, CLOSE):
+        named = ""
+    phrase, code = VERDICTS[overall]
+    sentence = f"{subject} {phrase} those of {reference}{named and ': '}{named}."
+    for line in (sentence, *lines, "", (__doc__ or "").split("\n\n")[1]):
+        print(fill(line, 100, break_on_hyphens=False))
+    sys.exit(code)
+
+
+def compare(old: Run, new: Run, seeds: list[Metrics]) -> Iterator[tuple[str, ...]]:
+    """Yield for each metric its name, old, new, difference, spread of seeds, verdict."""
+    seeds = [seed for seed in seeds if all(seed[name] == old.metrics[name] for name in COUNTS)]
+    for metric in (*BOUNDS, "log_px_given_z", "kl"):
+        change, se = difference(metric, old, new)
+        limit = spread([seed[metric] for seed in seeds])
+        least = max(student(old.metrics["images"] - 1, 0.995) * se, limit or 0)
+        verdict = CLOSE if abs(change) <= least else BETTER if change > 0 else WORSE
+        means = (f"{run.metrics[metric]:.3f}" for run in (old, new))
+        apart = "unknown" if limit is None else f"{limit:.3f}"
+        numbers = *means, f"{change:+.3f} ± {se:.3f}", apart
+        yield metric, *numbers, verdict if metric in BOUNDS else ""
+
+
+def difference(metric: str, old: Run, new: Run) -> tuple[float, float]:
+    """New minus old mean and its standard error, paired over images if both runs have terms."""
+    if old.terms and new.terms:
+        return mean_and_se(new.terms[metric] - old.terms[metric])
+    change = new.metrics[metric] - old.metrics[metric]
+    return change, math.hypot(new.metrics[f"{metric}_se"], old.metrics[f"{metric}_se"])
+
+
+def spread(values: list[float]) -> float | None:
+    """The largest difference between two runs with different seeds, in 99 of 100 cases.
+
+    Two runs are draws from N(m, s²), so their difference divided by √2 s has Student's t
+    distribution, where s is estimated from n other seeds, with n − 1 degrees of freedom. It is
+    None for fewer than three seeds, whose standard deviation is too uncertain.
+    """
+    if len(values) < 3:
+        return None
+    return student(len(values) - 1, 0.995) * math.sqrt(2) * statistics.stdev(values)
+
+
+def obstacle(old: Run, new: Run | None) -> str:
+    """Why two runs cannot be compared, or an empty text. Settings of None are not known."""
+    if new is None:
+        return "is missing"
+    pairs = ((name, value, old.settings[name]) for name, value in new.settings.items())
+    other = [f"{name} {a} instead of {b}" for name, a, b in pairs if None not in (a, b) and a != b]
+    return f"has {', '.join(other)}" if other else ""
+
+
+def read_runs(folder: Path) -> dict[str, Run]:
+    """The runs in a folder by name. Without terms, their settings are those of params.yaml."""
+    path, runs = folder / "params.yaml", {}
+    try:
+        values = params.read_yaml(read_bytes(path), path)
+        for path in (folder / METRICS).glob("k*.json"):
+            metrics, file = read_json(path), folder / TERMS / f"{path.stem}.safetensors"
+            terms, metadata = read_tensors(file, "terms") if file.exists() else ({}, {})
+            if terms:
+                terms["elbo"] = terms["log_px_given_z"] - terms["kl"]
+            data = metadata.get("data", {**values["data"], "seed": values["split"]["seed"]})
+            settings = {name: metrics[name] for name in COUNTS} | {
+                "data": data["name"],
+                "split.seed": data["seed"],
+                "likelihood": metadata.get("likelihood", values["model"]["likelihood"]),
+                "binarisation": metadata.get("binarisation", values["train"].get("binarisation")),
+            }
+            runs[path.stem] = Run(metrics, terms, settings)
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{path}: damaged; make it again") from None
+    return runs
+
+
+def read_files(folder: Path) -> set[tuple[str, bytes]]:
+    """The results that are in git: their paths in a folder and their contents."""
+    paths = [path for name in FOLDERS for path in (folder / name).glob("[!.]*")]
+    return {(path.relative_to(folder).as_posix(), read_bytes(path)) for path in paths}
+
+
+def export(revision: str, folder: Path) -> str:
+    """Write the results and params.yaml of a git revision or DVC experiment to a folder.
+
+    Returns the first digits of the commit's hash. An experiment is refs/exps/…/…/NAME in git, where
+    … are the digits of the commit that it started from.
+    """
+    refs = git("for-each-ref", "--format=%(refname)", "refs/exps").decode().split()
+    named = [ref for ref in refs if ref.split("/")[4:] == [revision]]
+    name = named[0] if len(named) == 1 else revision
+    commit = git("rev-parse", "--verify", "--end-of-options", f"{name}^{{commit}}").decode().strip()
+    listed = git("ls-tree", "-r", "-z", "--name-only", commit, *FOLDERS, SEEDS, "params.yaml")
+    for path in listed.decode().split("\0")[:-1]:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(git("cat-file", "blob", f"{commit}:./{path}"))
+    return commit[:7]
 
 
 def git(*words: str) -> bytes:
@@ -69,76 +199,6 @@ def git(*words: str) -> bytes:
     if result.returncode:
         raise InputError(f"git {' '.join(words)}: {result.stderr.decode(errors='replace')}")
     return result.stdout
-
-
-def committed(revision: str, *folders: str) -> dict[str, bytes]:
-    """The files that a revision holds in some folders, by their paths."""
-    listed = git("ls-tree", "-r", "-z", "--name-only", revision, *folders).decode()
-    return {
-        path: git("cat-file", "blob", f"{revision}:./{path}") for path in listed.split("\0")[:-1]
-    }
-
-
-def results(files: dict[str, bytes]) -> Results:
-    """The metrics in JSON files, and other files as they are; InputError if one is damaged."""
-    found: Results = {}
-    for path, content in files.items():
-        if path.endswith(".json"):
-            try:
-                metrics = dict(json.loads(content)).items()
-            except (TypeError, ValueError):
-                raise InputError(f"{path}: damaged; make it again") from None
-            found |= {(PurePath(path).stem, metric): value for metric, value in metrics}
-        else:
-            found[path.removeprefix("results/"), ""] = content
-    return found
-
-
-def compare(published: Results, here: Results, seeds: Results) -> dict[tuple[str, str], str]:
-    """The verdicts on all metrics, then on all other files."""
-    verdicts: dict[tuple[str, str], str] = {}
-    for name, metric in sorted({*published, *here}, key=lambda key: (not key[1], key)):
-        before, after = published.get((name, metric)), here.get((name, metric))
-        verdict = SAME if before == after else DIFFERENT
-        if verdict == DIFFERENT and isinstance(before, float) and isinstance(after, float):
-            limit = spread(alike(name, metric, published, seeds))
-            verdict = WITHIN if abs(after - before) <= limit else DIFFERENT
-        elif verdict == DIFFERENT and isinstance(before, bytes) and isinstance(after, bytes):
-            # A figure or table has no tolerance of its own and follows its metrics.
-            own = [found for (run, _), found in verdicts.items() if run == PurePath(name).stem]
-            if max(own or verdicts.values(), key=VERDICTS.index) == WITHIN:
-                verdict = WITHIN
-        verdicts[name, metric] = verdict
-    return verdicts
-
-
-def alike(run: str, metric: str, published: Results, seeds: Results) -> list[Any]:
-    """A metric of other seeds that have the same k and the same settings as a run."""
-    exact = {
-        key: value
-        for (name, key), value in published.items()
-        if name == run and not isinstance(value, float)
-    }
-    return [
-        value
-        for (name, key), value in seeds.items()
-        if key == metric
-        and name.split("-")[0] == run.split("-")[0]
-        and all(seeds.get((name, setting)) == exact[setting] for setting in exact)
-    ]
-
-
-def spread(values: list[Any]) -> float:
-    """The largest difference between two runs with different seeds, in 99 of 100 cases.
-
-    Two runs are draws from N(m, s²), so their difference divided by √2 s has Student's t
-    distribution, where s is estimated from n other seeds, with n − 1 degrees of freedom. It is 0
-    for fewer than three seeds, whose standard deviation is too uncertain.
-    """
-    numbers = [value for value in values if isinstance(value, float)]
-    if len(numbers) < 3:
-        return 0.0
-    return student(len(numbers) - 1, 0.995) * math.sqrt(2) * statistics.stdev(numbers)
 
 
 if __name__ == "__main__":

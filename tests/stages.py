@@ -74,7 +74,11 @@ STAGES = {
     "evaluate": Stage(
         (params.Evaluate,),
         {**TEST, **MODEL},
-        {"metrics": "metrics/k2-seed0.json", "evaluation": "evaluation/k2-seed0.safetensors"},
+        {
+            "metrics": "metrics/k2-seed0.json",
+            "evaluation": "evaluation/k2-seed0.safetensors",
+            "terms": "terms/k2-seed0.safetensors",
+        },
     ),
     "sample": Stage(
         (params.Sample,),

@@ -7,9 +7,14 @@ FIGURES = [*STUDY_FIGURES, "terms", "kl_per_dimension", "latent_space"]
 
 def files_to_compare(study):
     """What compare reads of an experiment or of one variant of a study."""
-    rules_of_runs = (rules.evaluate, rules.sample, rules.reconstruct)
-    outputs = [file for rule in rules_of_runs for file in rule.output]
-    return every_run(study, rules.train.output.history, *outputs)
+    return every_run(
+        study,
+        rules.train.output.history,
+        rules.evaluate.output.metrics,
+        rules.evaluate.output.evaluation,
+        *rules.sample.output,
+        *rules.reconstruct.output,
+    )
 
 
 def comparison(folder, figures):

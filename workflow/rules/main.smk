@@ -65,6 +65,7 @@ rule evaluate:
     output:
         metrics=reported("results/{study}metrics/k{k}-seed{seed}.json", "metrics", "Evaluation"),
         evaluation="results/{study}evaluation/k{k}-seed{seed}.safetensors",
+        terms="results/{study}terms/k{k}-seed{seed}.safetensors",
     log:
         "logs/{study}evaluate/k{k}-seed{seed}.log",
     priority: 1  # it takes longer than sample and reconstruct
@@ -74,7 +75,8 @@ rule evaluate:
         flags=flags("evaluate"),
     shell:
         "python src/evaluate.py --test {input.test} --model {input.model} "
-        "--metrics {output.metrics} --evaluation {output.evaluation} {params.flags} --log {log}"
+        "--metrics {output.metrics} --evaluation {output.evaluation} --terms {output.terms} "
+        "{params.flags} --log {log}"
 
 
 SAMPLES = "results/{study}samples/k{k}-seed{seed}"
