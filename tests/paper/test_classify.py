@@ -19,7 +19,7 @@ SETTINGS = Classifier(epochs=10, batch_size=20)
 @pytest.fixture(scope="module")
 def trained(small_sets) -> nn.Sequential:
     torch.set_num_threads(1)
-    return classify.train(small_sets[0], SETTINGS)
+    return classify.trained(small_sets[0], SETTINGS)
 
 
 def weights(network: nn.Sequential) -> list[bytes]:
@@ -35,9 +35,9 @@ def test_it_learns(trained, small_sets):
 
 
 def test_training_is_repeatable_and_depends_on_the_seed(trained, small_sets):
-    assert weights(classify.train(small_sets[0], SETTINGS)) == weights(trained)
+    assert weights(classify.trained(small_sets[0], SETTINGS)) == weights(trained)
     seeds = (Classifier(epochs=1, batch_size=20, seed=seed) for seed in (0, 1))
-    one, other = (weights(classify.train(small_sets[0], settings)) for settings in seeds)
+    one, other = (weights(classify.trained(small_sets[0], settings)) for settings in seeds)
     assert one != other
 
 
@@ -47,7 +47,7 @@ def test_batches_are_shifted_and_half_of_each_is_binarised_anew(small_sets, monk
     monkeypatch.setattr(
         nn.Sequential, "forward", lambda self, x: (seen.append(x.flatten(1)), forward(self, x))[1]
     )
-    classify.train(small_sets[0], Classifier(epochs=2, batch_size=50))
+    classify.trained(small_sets[0], Classifier(epochs=2, batch_size=50))
     assert len(seen) == 12
     gray = model_inputs(small_sets[0], "none").reshape(-1, 28, 28)
     shifted = {

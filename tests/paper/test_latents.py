@@ -8,9 +8,9 @@ import torch
 from scipy import stats
 from scipy.integrate import quad
 
-from aevb.data import fixed_draw, write_set
+from aevb.data import fixed_draw, model_inputs, write_set
 from aevb.files import InputError
-from aevb.research.latents import correct, information, log_aggregate_ratio, unit_variances
+from aevb.research.latents import correct, information, log_aggregate_ratio
 from aevb.research.scoring import read_training_set
 
 torch.set_num_threads(1)
@@ -111,12 +111,6 @@ def test_every_image_draw_and_seed_has_its_own_noise():
     np.testing.assert_allclose(part, one[:130], rtol=1e-12)
 
 
-def test_the_activity_of_a_unit_is_the_variance_of_its_mean():
-    signs = np.tile([-1.0, 1.0], 50)
-    mu = np.stack([signs * s + 3 for s in (0.0, 0.05, 1.0)], 1).astype(np.float32)
-    np.testing.assert_allclose(unit_variances(mu), np.array([0, 0.0025, 1]) * 100 / 99, rtol=1e-5)
-
-
 def blobs(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Codes in ten clusters far apart, with their labels."""
     random = np.random.default_rng(seed)
@@ -147,7 +141,7 @@ def test_training_images_have_the_static_draw_of_training(small_sets, tmp_path):
     np.testing.assert_array_equal(read_training_set(tmp_path / "train").binary, expected)
 
 
-def test_the_stage_writes_metrics_of_its_arrays(scored, untrained):
+def test_the_stage_writes_metrics_of_its_arrays(scored, untrained, small_sets):
     words = ("--samples", 3, "--threshold", 0.02)
     metrics, arrays = scored("latents", untrained(3), *words, sets=("train", "test"))
     assert metrics["images"] == 100
@@ -155,5 +149,7 @@ def test_the_stage_writes_metrics_of_its_arrays(scored, untrained):
     assert metrics["kl"] == pytest.approx(both, abs=1e-5)
     residual = arrays["kl_residual"]
     assert metrics["kl_residual_se"] == pytest.approx(stats.sem(residual), rel=1e-5)
+    mu, _ = untrained(3).encode(torch.from_numpy(model_inputs(small_sets[2], "dynamic")))
+    np.testing.assert_allclose(arrays["unit_variances"], mu.var(0), rtol=1e-3)
     assert metrics["active_units"] == (arrays["unit_variances"] > 0.02).sum() < 3
     assert metrics["knn_accuracy"] == pytest.approx(arrays["knn_accuracy"].mean(), rel=1e-5)

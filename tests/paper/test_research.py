@@ -16,6 +16,7 @@ from aevb.research.compare import (
     as_markdown,
     discussion,
     noise_of_the_gradient,
+    readable,
     table,
 )
 
@@ -36,7 +37,7 @@ def test_help_lists_the_stages_and_an_unknown_stage_is_one_line():
     assert len(unknown.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize(("stage", "images"), [("iwae", 101), ("ais", 76), ("iwae", 0)])
+@pytest.mark.parametrize(("stage", "images"), [("iwae", 101), ("ais", 101), ("iwae", 0)])
 def test_too_few_test_images_and_values_out_of_range_are_an_error(scored, untrained, stage, images):
     with pytest.raises(InputError, match=rf"^--images {images}: the test set has 100 |^--images"):
         scored(stage, untrained(), "--images", images)
@@ -56,7 +57,7 @@ def test_a_number_has_the_digits_of_its_error():
         }
         for k in (3, 20)
     }
-    shown = cells(as_markdown(table(found)))
+    shown = cells(as_markdown(readable(table(found))))
     assert shown["elbo"] == ["-127.12 ± 0.46", "-110.12 ± 0.46"]
     assert shown["ess_1"] == ["1", "1"]
     assert (shown["active_units"], shown["images"]) == (["3", ""], ["10,000", ""])
@@ -74,7 +75,7 @@ def test_over_seeds_every_number_has_an_interval():
     mean, se = sum(several) / 3, stats.sem(several)
     expected = [mean, se, *stats.t.interval(0.95, 2, mean, se)]
     assert rows.loc["gap", ["value", "se", "low", "high"]].tolist() == pytest.approx(expected)
-    text = as_markdown(frame)
+    text = as_markdown(readable(frame))
     assert cells(text)["gap"] == [f"{mean:.1f} [{expected[2]:.1f}, {expected[3]:.1f}]"]
     assert cells(text)["images"] == ["100"]
     assert "k = 20, all seeds" in text
@@ -102,34 +103,32 @@ def found() -> dict:
 
 
 def test_the_discussion_has_the_metrics_of_each_run(found):
-    one_seed = {(k, 4): found[k, 0] for k in (3, 20)}
-    said = discussion(table(one_seed))
+    said = discussion(readable(table({(k, 4): found[k, 0] for k in (3, 20)})))
     assert said.count("At k = 3, seed 4,") == said.count("At k = 20, seed 4,") == len(SENTENCES)
     assert said.count("1.25") > 40
-    assert discussion(table(found)).count("At k = 3, all seeds,") == len(SENTENCES)
+    assert discussion(readable(table(found))).count("At k = 3, all seeds,") == len(SENTENCES)
 
 
 def test_an_unsuitable_likelihood_is_marked(found):
-    assert "†" not in discussion(table(found))
+    assert "†" not in discussion(readable(table(found)))
     found[3, 0]["iwae"]["is_log_likelihood"] = 0
-    assert "† The likelihood does not suit" in discussion(table(found))
+    assert "† The likelihood does not suit" in discussion(readable(table(found)))
 
 
 def test_bounds_are_drawn_above_the_elbo(found):
-    lines = above_the_elbo(found).axes[0].lines
+    lines = above_the_elbo(readable(table(found))).axes[0].lines
     drawn = [line.get_xydata().tolist() for line in lines if line.get_marker() == "o"]
-    assert drawn == [[[1, 0], [10, 0.5], [100, 1]]] * 4
+    assert drawn == [[[1, 0], [10, 0.5], [100, 1]]] * 2
 
 
 def test_the_noise_of_a_gradient_falls_with_the_root_of_its_draws(found):
-    panels = noise_of_the_gradient(found).axes
-    assert [axis.get_title() for axis in panels] == ["k = 3", "k = 20"]
+    panels = noise_of_the_gradient(readable(table(found))).axes
+    assert [axis.get_title() for axis in panels] == ["k = 3, all seeds", "k = 20, all seeds"]
     for axis in panels:
         heights = {line.get_label(): list(line.get_ydata()) for line in axis.lines}
         assert heights["score function"] == pytest.approx([200, 200 / 1000**0.5])
         assert heights["reparametrised"] == pytest.approx([3, 3 / 1000**0.5])
         assert heights["norm of the gradient"] == pytest.approx([5, 5])
-        assert len(axis.lines) == 2 * 4
 
 
 def test_compare_reads_the_runs_that_are_named(tmp_path, run_research, found):

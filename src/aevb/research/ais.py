@@ -101,7 +101,7 @@ def transition(
 
 
 class Plan(NamedTuple):
-    """Powers of p(x|z) from 0 to 1 and the step size at each, [T + 1], and leapfrog steps per move.
+    """Powers of p(x|z) from 0 to 1 and the step size at each, and leapfrog steps per move.
 
     Fixed before the chains run, so that their weights are unbiased.
     """
@@ -169,13 +169,11 @@ def log_weights(
 
 
 def lower_bound(log_weights: Doubles) -> Doubles:
-    """log of the mean weight of forward chains, [R, N] to [N]: on average at most log p(x)."""
+    """log of the mean weight of forward chains, [R, N] to [N]: on average at most log p(x).
+
+    Of the weights of backward chains with the other sign, it is on average at most −log p(x).
+    """
     return np.asarray(iwae_bound(torch.from_numpy(log_weights)))
-
-
-def upper_bound(log_weights: Doubles) -> Doubles:
-    """−log of the mean inverse weight of backward chains: on average at least log p(x)."""
-    return -lower_bound(-log_weights)
 
 
 @torch.inference_mode()
@@ -193,7 +191,7 @@ def main(files: scoring.Scored, settings: Ais) -> None:
     lower bound on simulated images, limits how far below log p(x) it is on average there.
     """
     inputs = scoring.read_inputs("ais", files)
-    model, x, seed = inputs.model, inputs.first(settings.images, reserved=TUNING), settings.seed
+    model, x, seed = inputs.model, inputs.first(settings.images), settings.seed
     with inputs.exactly(3 * len(x) * settings.temperatures, "step") as callback:
         plan = tuned(model, inputs.x[-TUNING:], settings.temperatures, settings.leapfrog, seed)
         simulated, z = simulate(model, settings.images, seed)
@@ -202,7 +200,7 @@ def main(files: scoring.Scored, settings: Ais) -> None:
         forward, _ = log_weights(model, simulated, *fixed, callback=callback)
         backward, _ = log_weights(model, simulated, *fixed, z, callback=callback)
         terms = evaluate(model, x, settings.iwae_k, seed)
-        log_px, lower, upper = lower_bound(weights), lower_bound(forward), upper_bound(backward)
+        log_px, lower, upper = lower_bound(weights), lower_bound(forward), -lower_bound(-backward)
     arrays: dict[str, NDArray[Any]] = {
         "log_px": log_px,
         "elbo": terms["elbo"],

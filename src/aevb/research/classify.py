@@ -18,7 +18,7 @@ from torch import nn
 from aevb.data import CLASSES, ImageSet, model_inputs, read_set
 from aevb.files import read_tensors, write_json, write_tensors
 from aevb.plumbing import cli
-from aevb.plumbing.params import Classifier, Section, TestSet, TrainSet
+from aevb.plumbing.params import Classifier, TestSet, TrainSet
 from aevb.research import scoring
 from aevb.rng import Random
 
@@ -49,7 +49,7 @@ def new_network(random: Random) -> nn.Sequential:
     return network
 
 
-def train(
+def trained(
     images: ImageSet, settings: Classifier, callback: Callable[[int], Any] = lambda _: None
 ) -> nn.Sequential:
     """A network trained by Adam on the cross entropy, with a rate that falls linearly to 0."""
@@ -108,24 +108,21 @@ def read_classifier(path: Path) -> nn.Sequential:
     return network.eval().requires_grad_(False)
 
 
-class Files(Section):
-    """The files of this stage."""
-
-    train: TrainSet
-    test: TestSet
-    classifier: Annotated[Path, "the weights to write (.safetensors)"]
-    accuracy: Annotated[Path, "accuracies on the test set to write (.json)"]
-
-
-def main(files: Files, settings: Classifier) -> None:
+def main(
+    train: TrainSet,
+    test: TestSet,
+    classifier: Annotated[Path, "the weights to write (.safetensors)"],
+    accuracy: Annotated[Path, "accuracies on the test set to write (.json)"],
+    settings: Classifier,
+) -> None:
     """Train, classify the test images, write the weights and the accuracies."""
-    images = read_set(files.train)
+    images = read_set(train)
     with cli.progress(None, "classify", settings.epochs * len(images), "image") as bar:
-        network = train(images, settings, bar.update)
-    found = accuracies(network, read_set(files.test))
+        network = trained(images, settings, bar.update)
+    found = accuracies(network, read_set(test))
     weights = {name: value.numpy() for name, value in network.state_dict().items()}
     metadata = {"data": images.metadata, "classifier": settings.model_dump()}
-    write_tensors(files.classifier, "classifier", weights, metadata)
-    write_json(files.accuracy, found)
+    write_tensors(classifier, "classifier", weights, metadata)
+    write_json(accuracy, found)
     summary = "accuracy {accuracy_gray:.2%} on gray, {accuracy_binary:.2%} on binary images"
-    cli.log.info("classify: %s, wrote %s", summary.format(**found), files.accuracy)
+    cli.log.info("classify: %s, wrote %s", summary.format(**found), accuracy)

@@ -13,7 +13,6 @@ from typing import Annotated, Any
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from aevb.files import read_json, write_text
@@ -81,24 +80,22 @@ def text(row: Any) -> str:
     return f"{value:{number}} [{low:{number}}, {high:{number}}]"
 
 
-def as_markdown(frame: pd.DataFrame) -> str:
-    """The table to read: a row for each metric, a column for each run."""
-    wide = readable(frame).pivot_table(
-        "cell", ["stage", "metric"], "run", aggfunc="first", sort=False
-    )
+def as_markdown(shown: pd.DataFrame) -> str:
+    """The readable rows as a table: a row for each metric, a column for each run."""
+    wide = shown.pivot_table("cell", ["stage", "metric"], "run", aggfunc="first", sort=False)
     body = wide.fillna("").reset_index().to_markdown(index=False, disable_numparse=True)
-    return f"{body}\n\n{note(frame)}\n"
+    return f"{body}\n\n{note(shown)}\n"
 
 
-def note(frame: pd.DataFrame) -> str:
+def note(shown: pd.DataFrame) -> str:
     """What ± and brackets stand for, and whether these are log-likelihoods."""
     errors = (
         "[low, high] is the 95 % interval of the mean over trainings, by Student's t."
-        if (frame["seed"] == "all").any()
+        if (shown["seed"] == "all").any()
         else "± is the standard error over images; for precision, recall, density, coverage and "
         "the Fréchet distance over ten parts of the sets. Each model was trained once."
     )
-    if frame.loc[frame["metric"] == "is_log_likelihood", "value"].all():
+    if shown.loc[shown["metric"] == "is_log_likelihood", "value"].all():
         return errors
     return (
         f"{errors} † The likelihood does not suit the binarisation of the pixels: log p(x) and its "
@@ -142,19 +139,19 @@ SENTENCES = {
 """What is said of each run, with the names of stages and metrics in place of their values."""
 
 
-def discussion(frame: pd.DataFrame) -> str:
+def discussion(shown: pd.DataFrame) -> str:
     """The findings in sentences, a paragraph for each question."""
     said: dict[str, list[str]] = {title: [] for title in SENTENCES}
-    for run, rows in readable(frame).groupby("run", sort=False):
+    for run, rows in shown.groupby("run", sort=False):
         cells = rows.set_index(["stage", "metric"])["cell"]
         words = {stage: cells[stage] for stage in STAGES}
         for title, sentence in SENTENCES.items():
             said[title].append(sentence.format(run=run, **words))
-    said["Errors"] = [note(frame)]
+    said["Errors"] = [note(shown)]
     return "\n".join(f"**{title}.** {' '.join(some)}\n" for title, some in said.items())
 
 
-def above_the_elbo(found: Found) -> Figure:
+def above_the_elbo(shown: pd.DataFrame) -> Figure:
     """The mean difference of each IWAE bound from the ELBO against K, a line for each run.
 
     The marks at the right are the estimates by annealed importance sampling, on their own images.
@@ -162,53 +159,46 @@ def above_the_elbo(found: Found) -> Figure:
     title = "Bounds on log p(x) against the number of samples, test images, ± standard error"
     figure = new_figure(8, 4.8, title)
     axis = figure.add_subplot()
-    dims = list(dict.fromkeys(k for k, _ in found))
-    for number, ((k, _), stages) in enumerate(found.items()):
-        iwae, ais, end = stages["iwae"], stages["ais"], "_minus_elbo"
-        counts = sorted(int(name[5 : -len(end)]) for name in iwae if name.endswith(end))
-        heights, errors = (
-            [iwae[f"iwae_{count}{end}{kind}"] for count in counts] for kind in ("", "_se")
-        )
-        style: dict[str, Any] = {"color": sns.color_palette(PALETTE)[dims.index(k)], "capsize": 3}
-        axis.errorbar(counts, heights, errors, marker="o", label=f"IWAE bound, k = {k}", **style)
-        difference = ais[f"log_px{end}"], ais[f"log_px{end}_se"]
-        place = counts[-1] * 4 * 1.15**number
-        axis.errorbar(place, *difference, marker="D", label=f"AIS, at no K, k = {k}", **style)
-    axis.set(xscale="log", xlabel="K, samples of z per image")
-    axis.set_ylabel("nats per image above the ELBO")
-    add_legend(figure, axis)
+    for number, (run, rows) in enumerate(shown.groupby("run", sort=False)):
+        found = rows.set_index("metric")
+        iwae = found.filter(regex=r"^iwae_\d+_minus_elbo$", axis=0)
+        iwae = iwae.assign(k=iwae.index.str.extract(r"(\d+)", expand=False).astype(int))
+        iwae, ais = iwae.sort_values("k"), found.loc["log_px_minus_elbo"]
+        place = iwae["k"].max() * 4 * 1.15**number
+        for x, y, marker, label in (
+            (iwae["k"], iwae, "o", f"IWAE bound, {run}"),
+            (place, ais, "D", f"AIS, at no K, {run}"),
+        ):
+            colour = sns.color_palette(PALETTE)[number]
+            axis.errorbar(x, y["value"], y["se"], None, marker=marker, color=colour, label=label)
+    axis.set(xscale="log", xlabel="K, samples of z per image", ylabel="nats above the ELBO")
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
-def noise_of_the_gradient(found: Found) -> Figure:
+def noise_of_the_gradient(shown: pd.DataFrame) -> Figure:
     """Standard deviation of each estimate of the gradient against its number of draws, L.
 
-    It is √(variance of one draw / L), root mean square over images: a line for each estimator and
-    run, a panel for each k. The baseline is the mean of all draws of the stage, not of L.
+    It is √(variance of one draw / L), root mean square over images: a line for each estimator, a
+    panel for each run. The baseline is the mean of all draws of the stage, not of L.
     """
-    dims = list(dict.fromkeys(k for k, _ in found))
+    runs = dict([*shown.groupby("run", sort=False)])
     title = "Noise of the gradient of E log p(x|z) by μ(x), mean over L draws, test images"
-    figure, axes = panels_figure([f"k = {k}" for k in dims], 4, 4, title)
-    ends, colours = np.array([1, 1000]), sns.color_palette(PALETTE, len(ESTIMATORS))
-    for (k, _), stages in found.items():
-        axis, metrics = axes[dims.index(k)], stages["gradient_variance"]
-        for (name, label), colour in zip(ESTIMATORS.items(), colours, strict=True):
-            axis.plot(ends, np.sqrt(metrics[f"variance_{name}"] / ends), color=colour, label=label)
+    figure, axes = panels_figure(runs, 4, 4, title)
+    draws = np.array([1, 1000])
+    for axis, rows in zip(axes, runs.values(), strict=True):
+        values = rows.set_index("metric")["value"]
+        for name, label in ESTIMATORS.items():
+            axis.plot(draws, np.sqrt(values[f"variance_{name}"] / draws), label=label)
         # The estimate is unbiased, so with few draws it may be below 0.
-        norm = math.sqrt(max(metrics["squared_norm_reparametrised"], 0))
+        norm = math.sqrt(max(values["squared_norm_reparametrised"], 0))
         axis.axhline(norm, color="black", linestyle="--", label="norm of the gradient")
         axis.set(xscale="log", yscale="log", xlabel="L, draws of z per image")
         axis.sharey(axes[0])
     axes[0].set_ylabel("standard deviation, nats per unit of μ")
-    add_legend(figure, axes[0])
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2)
     return figure
-
-
-def add_legend(figure: Figure, axis: Axes) -> None:
-    """A legend below the figure with each label of the axis once, not once for each seed."""
-    handles, labels = axis.get_legend_handles_labels()
-    unique = dict(zip(labels, handles, strict=True))
-    figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=2)
 
 
 def main(
@@ -222,9 +212,10 @@ def main(
         for k, seed in product(settings.latent_dims, settings.seeds)
     }
     frame = table(found)
+    shown = readable(frame)
     write_text(output / "table.csv", as_csv(frame))
-    write_text(output / "table.md", as_markdown(frame))
-    write_text(output / "discussion.md", discussion(frame))
-    save_figure(output / "bounds.png", above_the_elbo(found))
-    save_figure(output / "gradient_variance.png", noise_of_the_gradient(found))
+    write_text(output / "table.md", as_markdown(shown))
+    write_text(output / "discussion.md", discussion(shown))
+    save_figure(output / "bounds.png", above_the_elbo(shown))
+    save_figure(output / "gradient_variance.png", noise_of_the_gradient(shown))
     cli.log.info("compare: %d runs, wrote %s", len(found), output)

@@ -35,25 +35,31 @@ def gradients(
 
     Returns:
         float32 arrays for images [N, D]: mean over the draws, [N, 3, k], and variance of one draw,
-        summed over the k dimensions, [N, 3].
+        summed over the k dimensions, [N, 3]. Only sums over draws are kept, in float64.
     """
 
     def estimates(images: Tensor, random: Random) -> dict[str, Tensor]:
         mu, log_var = model.encode(images)
-        parts = []
+        total = torch.zeros((len(images), 1), dtype=torch.float64)
+        sums = torch.zeros((7, *mu.shape), dtype=torch.float64)
         for eps in noise(mu, samples, random):
             z = reparameterise(mu, log_var, eps).requires_grad_()
             with torch.enable_grad():
                 log_px = model.log_px_given_z(images, z)
-                (slope,) = torch.autograd.grad(log_px.sum(), z)
+                (gradient,) = torch.autograd.grad(log_px.sum(), z)
+            slope, value = gradient.double(), log_px.detach().double().unsqueeze(-1)
             score = eps.double() * torch.exp(-log_var.double() / 2)
-            parts.append((slope.double(), log_px.detach().double().unsqueeze(-1), score))
-        slope, value, score = (torch.cat(some) for some in zip(*parts, strict=True))
-        others = (value.sum(0) - value) / (samples - 1)
-        draws = torch.stack((slope, value * score, (value - others) * score), 2)
-        centre = draws.mean(0)
-        squares = (draws - centre).square().sum((0, -1))
-        return {"mean": centre, "variance": squares / (samples - 1)}
+            powers = (slope, score, value * score)
+            sums += torch.stack((*powers, *(x * x for x in powers), value * score * score)).sum(1)
+            total += value.sum(0)
+        slope, score, product, slope_2, score_2, product_2, product_1 = sums / samples
+        # With b the mean over the other draws, value − b is (value − mean) scale. The mean is known
+        # only after the last draw, so squares are multiplied out, which float64 has the digits for.
+        b, scale = total / samples, samples / (samples - 1)
+        centred_2 = product_2 - 2 * b * product_1 + b * b * score_2
+        first = torch.stack((slope, product, scale * (product - b * score)), 1)
+        second = torch.stack((slope_2, product_2, scale**2 * centred_2), 1)
+        return {"mean": first, "variance": (second - first * first).sum(-1) * scale}
 
     return by_block(estimates, x, "gradient_variance", seed, callback)
 

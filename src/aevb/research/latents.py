@@ -14,8 +14,8 @@ from torch import Tensor
 
 from aevb.bounds import Terms, kl_per_dimension, log_importance_weights, reparameterise
 from aevb.data import model_inputs
-from aevb.evaluation import BLOCK, Callback, Floats, by_block, silent
-from aevb.plumbing.params import Latents
+from aevb.evaluation import BLOCK, Floats, by_block, silent
+from aevb.plumbing.params import Latents, TrainSet
 from aevb.research import scoring
 from aevb.rng import Random
 
@@ -23,18 +23,8 @@ Labels = NDArray[np.uint8]
 Doubles = NDArray[np.float64]
 
 
-def unit_variances(mu: Floats) -> Doubles:
-    """The activity of each unit, [k]: the variance over images of E[z|x] = mu, [N, k].
-
-    Burda et al. 2015 (arXiv:1509.00519) call a unit active if it is above 0.01.
-    """
-    return np.asarray(mu.astype(np.float64).var(0, ddof=1))
-
-
 @torch.inference_mode()
-def information(
-    mu: Floats, log_var: Floats, samples: int, seed: int, callback: Callback = silent
-) -> dict[str, Doubles]:
+def information(mu: Floats, log_var: Floats, samples: int, seed: int) -> dict[str, Doubles]:
     """Split the KL term of N images, from q(z|x) = N(mu, diag sigma²), each [N, k].
 
     Hoffman & Johnson 2016, "ELBO surgery": for the empirical distribution of these N images,
@@ -72,7 +62,7 @@ def information(
         }
 
     codes = np.concatenate((mu, log_var), 1)
-    return by_block(terms, codes, "latents", seed, callback, torch.float64)
+    return by_block(terms, codes, "latents", seed, silent, torch.float64)
 
 
 def log_aggregate_ratio(z: Tensor, mu: Tensor, log_var: Tensor) -> Tensor:
@@ -110,19 +100,20 @@ def correct(
     }
 
 
-def main(files: scoring.ScoredWithTrainSet, settings: Latents) -> None:
+def main(files: scoring.Scored, train: TrainSet, settings: Latents) -> None:
     """Encode the images, split the KL term, classify; write the metrics and their terms.
 
-    The standard errors of mutual_information and marginal_kl treat log q(z) as given.
+    A unit is active if the variance of its mean mu over images is above a threshold (Burda et al.
+    2015, arXiv:1509.00519). The standard errors of mutual_information and marginal_kl treat
+    log q(z) as given.
     """
     inputs = scoring.read_inputs("latents", files)
-    train, labels = scoring.read_training_set(files.train), inputs.test.labels
+    training = scoring.read_training_set(train)
     mu, log_var = inputs.encode(inputs.x)
-    train_mu, _ = inputs.encode(model_inputs(train, inputs.metadata["binarisation"]))
-    right = correct(train_mu, train.labels, mu, labels, settings.neighbours)
-    with inputs.progress(len(mu)) as bar:
-        terms = information(mu, log_var, settings.samples, settings.seed, bar.update)
-    variances = unit_variances(mu)
+    train_mu, _ = inputs.encode(model_inputs(training, inputs.metadata["binarisation"]))
+    right = correct(train_mu, training.labels, mu, inputs.test.labels, settings.neighbours)
+    terms = information(mu, log_var, settings.samples, settings.seed)
+    variances = mu.astype(np.float64).var(0, ddof=1)
     metrics = {
         "active_units": int((variances > settings.threshold).sum()),
         "images": len(mu),

@@ -26,7 +26,7 @@ from torch import nn
 from aevb.data import model_inputs
 from aevb.intervals import mean_and_se
 from aevb.model import VAE
-from aevb.plumbing.params import SampleQuality
+from aevb.plumbing.params import SampleQuality, TrainSet
 from aevb.report.figures import rows_figure, save_figure
 from aevb.research import scoring
 from aevb.research.classify import Floats, classes, features, read_classifier
@@ -41,7 +41,6 @@ SEARCHED = 1000
 COLUMNS, SHOWN, RANKS = 10, 20, ("nearest", "second", "third")
 """Of the figure: columns, samples, and rows of training images."""
 
-Points = NDArray[np.float32] | NDArray[np.float64]
 Doubles = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
@@ -58,7 +57,7 @@ def samples(model: VAE, count: int, seed: int) -> tuple[Floats, Floats]:
     return torch.cat(means)[:count].numpy(), torch.cat(draws)[:count].numpy()
 
 
-def search(points: Points | None, among: Points, count: int) -> tuple[Doubles, Indices]:
+def search(points: NDArray[Any] | None, among: NDArray[Any], count: int) -> tuple[Doubles, Indices]:
     """Euclidean distances of points [N, D] to the nearest of others and their indices, [N, count].
 
     Without points, those of the others to the nearest in their own set.
@@ -68,7 +67,7 @@ def search(points: Points | None, among: Points, count: int) -> tuple[Doubles, I
     return distances, places
 
 
-def nearest(points: Points, among: Points) -> Floats:
+def nearest(points: Floats, among: Floats) -> Floats:
     """The distance of each point to the nearest of others, [N], in float32.
 
     Distances between binary images are roots of integers: those that are equal stay equal.
@@ -78,12 +77,8 @@ def nearest(points: Points, among: Points) -> Floats:
 
 def balls(points: Doubles, centres: Doubles, radii: Doubles) -> Indices:
     """The number of closed balls that contain each of the points, [N]."""
-
-    def count(distances: Doubles, _: int) -> Indices:
-        return np.asarray((distances <= radii).sum(1))
-
-    chunks = pairwise_distances_chunked(points, centres, reduce_func=count, working_memory=64)
-    return np.concatenate([*chunks])
+    chunks = pairwise_distances_chunked(points, centres, working_memory=64)
+    return np.concatenate([(distances <= radii).sum(1) for distances in chunks])
 
 
 def frechet(real: Doubles, fake: Doubles) -> float:
@@ -165,39 +160,37 @@ def sample_metrics(
     return metrics | scoring.means(distances)
 
 
-class Files(scoring.ScoredWithTrainSet):
-    """With the classifier and a figure."""
-
-    classifier: Annotated[Path, "the trained classifier (.safetensors)"]
-    figure: Annotated[Path, "samples and their nearest training images to write (.png)"]
-
-
-def main(files: Files, settings: SampleQuality) -> None:
+def main(
+    files: scoring.Scored,
+    train: TrainSet,
+    classifier: Annotated[Path, "the trained classifier (.safetensors)"],
+    figure: Annotated[Path, "samples and their nearest training images to write (.png)"],
+    settings: SampleQuality,
+) -> None:
     """Sample, compare in features and pixels, write the scores and the figure."""
-    inputs = scoring.read_inputs("sample_quality", files)
-    network = read_classifier(files.classifier)
-    train, test = scoring.read_training_set(files.train), inputs.test
+    inputs, network = scoring.read_inputs("sample_quality", files), read_classifier(classifier)
+    training, test = scoring.read_training_set(train), inputs.test
     images, neighbours = settings.images, settings.neighbours
-    count, least = min(len(train), len(test)), FOLDS * (neighbours + 1)
+    count, least = min(len(training), len(test)), FOLDS * (neighbours + 1)
     scoring.require(
         least <= images <= count,
         f"--images {images}: should be {least} or more, for {neighbours} neighbours in each of "
         f"{FOLDS} parts, and {count} at most, the number of images",
     )
     random = Random("sample_quality order", settings.seed)
-    of_test, of_train = (random.permutation(len(x))[:images] for x in (test, train))
+    of_test, of_train = (random.permutation(len(x))[:images] for x in (test, training))
     means, draws = samples(inputs.model, images, settings.seed)
     metrics: dict[str, float] = {"images": images, "neighbours": neighbours}
     trained_on = inputs.metadata["binarisation"]
     for prefix, fake, pixels in (("", draws, trained_on), ("means_", means, "none")):
-        real = model_inputs(test, pixels)[of_test], model_inputs(train, pixels), of_train
+        real = model_inputs(test, pixels)[of_test], model_inputs(training, pixels), of_train
         found = sample_metrics(network, fake, *real, neighbours)
         metrics |= {f"{prefix}{name}": value for name, value in found.items()}
-    shown, gray = means[:SHOWN], model_inputs(train, "none")
+    shown, gray = means[:SHOWN], model_inputs(training, "none")
     distances, places = search(shown, gray, len(RANKS))
     title = f"Decoder means and the nearest training images, {inputs.run}"
     rows = [("decoder mean", shown), *zip(RANKS, gray[places.T], strict=True)]
-    save_figure(files.figure, rows_figure(rows, COLUMNS, title))
+    save_figure(figure, rows_figure(rows, COLUMNS, title))
     summary = "precision {precision:.3f}, recall {recall:.3f}, coverage {coverage:.3f}"
     arrays: dict[str, NDArray[Any]] = {"shown": shown, "neighbours": places, "distances": distances}
     inputs.write(files, arrays, metrics, summary)

@@ -18,7 +18,7 @@ from aevb.intervals import mean_with_error
 from aevb.likelihoods import is_likelihood
 from aevb.model import VAE, read_model
 from aevb.plumbing import cli
-from aevb.plumbing.params import Section, TestSet, TrainedModel, TrainSet
+from aevb.plumbing.params import Section, TestSet, TrainedModel
 
 
 class Files(Section):
@@ -33,12 +33,6 @@ class Scored(Files):
     """The files of a stage that scores a model."""
 
     metrics: Annotated[Path, "means over images to write (.json)"]
-
-
-class ScoredWithTrainSet(Scored):
-    """The files of a stage that also needs the training images."""
-
-    train: TrainSet
 
 
 def require(condition: bool, message: str) -> None:
@@ -65,11 +59,10 @@ class Inputs:
     test: ImageSet
     x: Floats
 
-    def first(self, images: int, reserved: int = 0) -> Floats:
-        """The first test images, [images, 784]; InputError if they include the reserved last."""
-        rest = f", of which the last {reserved} are kept for tuning" if reserved else ""
-        fault = f"--images {images}: the test set has {len(self.x)} images{rest}"
-        require(images + reserved <= len(self.x), fault)
+    def first(self, images: int) -> Floats:
+        """The first test images, [images, 784]; InputError if there are fewer."""
+        count = len(self.x)
+        require(images <= count, f"--images {images}: the test set has {count} images")
         return self.x[:images]
 
     def encode(self, x: Floats) -> tuple[Floats, Floats]:
@@ -84,14 +77,10 @@ class Inputs:
         with exact():
             return self.model.mean(torch.from_numpy(z)).numpy()
 
-    def progress(self, total: int, unit: str = "image") -> Any:
-        """A progress bar, to be used as a context; its `update` is a callback."""
-        return cli.progress(None, f"{self.stage} {self.run}", total, unit)
-
     @contextmanager
     def exactly(self, total: int, unit: str = "image") -> Iterator[Callback]:
         """Exact arithmetic with a progress bar; gives the callback that moves it."""
-        with self.progress(total, unit) as bar, exact():
+        with cli.progress(None, f"{self.stage} {self.run}", total, unit) as bar, exact():
             yield bar.update
 
     def is_log_likelihood(self) -> dict[str, int]:

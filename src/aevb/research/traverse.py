@@ -20,11 +20,6 @@ from aevb.rng import Random
 Indices = NDArray[np.int64]
 
 
-def main_dimensions(kl: Floats, count: int) -> Indices:
-    """The dimensions of the largest KL, at most `count`, largest first, for KL [k]."""
-    return np.argsort(-kl, kind="stable")[:count]
-
-
 def quantiles(size: int) -> Floats:
     """The quantiles (i + ½) / size of N(0, 1), ascending, [size].
 
@@ -94,8 +89,8 @@ def main(files: Files, settings: Traverse) -> None:
     pairs = pairs_of_classes(labels, settings.pairs, random)
     mu, log_var = inputs.encode(inputs.x)
     kl = mean_kl_per_dimension(mu, log_var)
-    plane, dimensions = main_dimensions(kl, 2), main_dimensions(kl, settings.dimensions)
-    extent = settings.extent
+    by_kl, extent = np.argsort(-kl, kind="stable"), settings.extent
+    plane, dimensions = by_kl[:2], by_kl[: settings.dimensions]
     values = np.linspace(-extent, extent, settings.steps, dtype=np.float32)
     z = {
         "manifold": manifold(len(kl), plane, settings.grid),
