@@ -8,7 +8,10 @@ from argparse import RawDescriptionHelpFormatter
 from importlib import import_module
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits
+
 from aevb.plumbing import cli
+from aevb.plumbing.machine import repeatable
 
 
 def stages() -> dict[str, str]:
@@ -30,4 +33,6 @@ if __name__ == "__main__":
     stage = parser.parse_args(sys.argv[1:2]).stage
     sys.argv[:2] = [f"{sys.argv[0]} {stage}"]
     module = import_module(f"aevb.research.{stage}")
+    repeatable()
+    threadpool_limits(1)
     cli.run(module.main, module.__doc__)

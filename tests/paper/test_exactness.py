@@ -56,17 +56,17 @@ def test_with_the_exact_posterior_all_weights_are_equal():
     exact = model()
     x = exact.draw(120)
     terms = iwae.bounds_against_k(exact, x, 130, seed=0)
-    assert terms["k"].tolist() == [1, 10, 100, 130]
-    log_px = np.tile(exact.log_px(x)[:, None], 4)
-    np.testing.assert_allclose(terms["iwae_bound"], log_px, rtol=1e-6)
-    np.testing.assert_allclose(terms["effective_samples"], np.tile(terms["k"], (120, 1)), rtol=1e-6)
+    for k in (1, 10, 100, 130):
+        np.testing.assert_allclose(terms[f"iwae_{k}"], exact.log_px(x), rtol=1e-6)
+        np.testing.assert_allclose(terms[f"ess_{k}"], 1, rtol=1e-6)
 
 
 def test_bounds_rise_from_the_elbo_to_log_px():
     wrong = model(wrong=3)
     x = wrong.draw(400)
     terms = iwae.bounds_against_k(wrong, x, 2000, seed=0)
-    bounds = terms["iwae_bound"].astype(float)
+    counts = iwae.sample_counts(2000)
+    bounds = np.stack([terms[f"iwae_{k}"] for k in counts], 1).astype(float)
     elbo, log_px = wrong.mean_log_px_given_z(x) - wrong.kl(x), wrong.log_px(x)
     assert abs(z_score(bounds[:, 0] - elbo)) < 4
     assert min(z_score(step) for step in np.diff(bounds, axis=1).T[:3]) > 4
@@ -75,10 +75,11 @@ def test_bounds_rise_from_the_elbo_to_log_px():
     assert (log_px - bounds[:, -1]).mean() < 0.03 < 1 < (log_px - bounds[:, 1]).mean()
     metrics = iwae.iwae_metrics(terms)
     assert metrics["elbo"] == pytest.approx(elbo.mean(), abs=0.1)
-    for place, k in enumerate(terms["k"]):
-        assert metrics[f"iwae_{k}"] == pytest.approx(bounds[:, place].mean())
-        assert metrics[f"iwae_{k}_se"] == pytest.approx(stats.sem(bounds[:, place]))
-        share = terms["effective_samples"][:, place] / k
+    for k, bound in zip(counts, bounds.T, strict=True):
+        above, share = bound - terms["elbo"], terms[f"ess_{k}"]
+        assert metrics[f"iwae_{k}"] == pytest.approx(bound.mean())
+        assert metrics[f"iwae_{k}_minus_elbo"] == pytest.approx(above.mean())
+        assert metrics[f"iwae_{k}_minus_elbo_se"] == pytest.approx(stats.sem(above))
         assert metrics[f"ess_{k}"] == pytest.approx(share.mean(), rel=1e-5)
         assert metrics[f"ess_{k}_p10"] == pytest.approx(np.quantile(share, 0.1), rel=1e-5)
     assert metrics["ess_1"] == 1 > metrics["ess_10"] > metrics["ess_100"] > metrics["ess_2000"]
@@ -88,9 +89,8 @@ def test_the_last_bound_is_that_of_evaluate():
     wrong = model(wrong=1)
     x = wrong.draw(130)
     terms, expected = iwae.bounds_against_k(wrong, x, 70, seed=2), evaluate(wrong, x, 70, seed=2)
-    np.testing.assert_allclose(terms["iwae_bound"][:, -1], expected["iwae_bound"], rtol=1e-6)
-    for name in ("log_px_given_z", "kl"):
-        np.testing.assert_allclose(terms[name], expected[name], rtol=1e-6)
+    np.testing.assert_allclose(terms["iwae_70"], expected["iwae_bound"], rtol=1e-6)
+    np.testing.assert_array_equal(terms["elbo"], expected["elbo"])
 
 
 # Hamiltonian Monte Carlo.
@@ -164,11 +164,11 @@ def plan(temperatures: int, exact: LinearGaussian) -> ais.Plan:
     """Steps that accept about three quarters of the moves of the linear-Gaussian model."""
     betas = ais.schedule(temperatures)
     largest = float(exact.w.square().sum(0).max()) / S**2
-    return ais.Plan(betas, 1.5 / np.sqrt(1 + betas * largest), 4)
+    return ais.Plan(betas, [1.5 / math.sqrt(1 + beta * largest) for beta in betas], 4)
 
 
 def test_the_schedule_is_a_sigmoid_from_0_to_1():
-    betas = ais.schedule(100)
+    betas = np.array(ais.schedule(100))
     assert (betas[0], betas[-1], len(betas)) == (0, 1, 101)
     assert betas[50] == pytest.approx(0.5)
     assert (np.diff(betas) > 0).all()
@@ -200,7 +200,7 @@ def test_bounds_enclose_log_px_and_approach_it_with_temperatures():
     for temperatures in (10, 40, 160):
         fixed = (plan(temperatures, exact), chains, 0)
         below = log_px - ais.lower_bound(ais.log_weights(exact, x, *fixed)[0])
-        above = ais.upper_bound(ais.log_weights(exact, x, *fixed, z)[0]) - log_px
+        above = -ais.lower_bound(-ais.log_weights(exact, x, *fixed, z)[0]) - log_px
         assert z_score(below) > -3
         assert z_score(above) > -3
         gaps.append(below + above)
@@ -227,7 +227,7 @@ def test_steps_are_tuned_to_the_acceptance():
     exact = model()
     tuned = ais.tuned(exact, exact.draw(25, seed=3), 200, 5, 0)
     assert tuned.leapfrog == 5
-    assert tuned.steps.shape == tuned.betas.shape == (201,)
+    assert len(tuned.steps) == len(tuned.betas) == 201
     _, accepted = ais.log_weights(exact, exact.draw(40), tuned, 4, 0)
     assert accepted == pytest.approx(ais.ACCEPTANCE, abs=0.05)
 
@@ -258,13 +258,11 @@ def by_quadrature(net: VAE, x: NDArray[np.float32]) -> NDArray[np.float64]:
 def test_the_iwae_bound_of_a_vae_approaches_log_px(scored, vae, small_sets):
     metrics, terms = scored("iwae", vae, "--images", 20, "--samples", 4000)
     log_px = by_quadrature(vae, model_inputs(small_sets[2], "dynamic")[:20])
-    below = log_px[:, None] - terms["iwae_bound"]
-    assert z_score(below[:, 1]) > 4
-    assert below[:, 0].mean() > 1
-    np.testing.assert_allclose(below[:, -1].mean(), 0, atol=0.1)
-    assert metrics["iwae_4000"] == pytest.approx(terms["iwae_bound"][:, -1].mean(), rel=1e-5)
+    assert z_score(log_px - terms["iwae_10"]) > 4
+    assert (log_px - terms["iwae_1"]).mean() > 1
+    np.testing.assert_allclose((log_px - terms["iwae_4000"]).mean(), 0, atol=0.1)
+    assert metrics["iwae_4000"] == pytest.approx(terms["iwae_4000"].mean(), rel=1e-5)
     assert (metrics["images"], metrics["is_log_likelihood"]) == (20, 1)
-    np.testing.assert_array_equal(terms["labels"], small_sets[2].labels[:20])
 
 
 def test_annealing_of_a_vae_estimates_log_px(scored, vae, small_sets):
@@ -273,7 +271,6 @@ def test_annealing_of_a_vae_estimates_log_px(scored, vae, small_sets):
     log_px = by_quadrature(vae, model_inputs(small_sets[2], "dynamic")[:20])
     assert log_px.mean() - metrics["elbo"] > 5
     assert -0.1 < (log_px - terms["log_px"]).mean() < 0.6
-    np.testing.assert_allclose(terms["log_px"], ais.lower_bound(terms["log_weights"]), rtol=1e-5)
     assert metrics["log_px"] == pytest.approx(terms["log_px"].mean(), rel=1e-5)
     above = metrics["log_px"] - metrics["elbo"]
     assert metrics["log_px_minus_elbo"] == pytest.approx(above, abs=2e-3)

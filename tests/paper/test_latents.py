@@ -8,15 +8,9 @@ import torch
 from scipy import stats
 from scipy.integrate import quad
 
-from aevb.data import fixed_draw, write_set
+from aevb.data import fixed_draw, model_inputs, write_set
 from aevb.files import InputError
-from aevb.research.latents import (
-    active_units,
-    information,
-    log_aggregate_ratio,
-    predicted_classes,
-    unit_variances,
-)
+from aevb.research.latents import correct, information, log_aggregate_ratio
 from aevb.research.scoring import read_training_set
 
 torch.set_num_threads(1)
@@ -117,16 +111,6 @@ def test_every_image_draw_and_seed_has_its_own_noise():
     np.testing.assert_allclose(part, one[:130], rtol=1e-12)
 
 
-def test_active_units_are_those_with_varying_means():
-    signs = np.tile([-1.0, 1.0], 50)
-    mu = np.stack([signs * s + 3 for s in (0.0, 0.05, 0.2, 1.0)], 1).astype(np.float32)
-    variances = unit_variances(mu)
-    np.testing.assert_allclose(variances, np.array([0, 0.0025, 0.04, 1]) * 100 / 99, rtol=1e-5)
-    thresholds = np.array([1e-4, 0.01, 0.1, 2.0])
-    assert active_units(variances, thresholds).tolist() == [3, 2, 1, 0]
-    assert active_units(variances, variances).tolist() == [3, 2, 1, 0]  # above it, not at it
-
-
 def blobs(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Codes in ten clusters far apart, with their labels."""
     random = np.random.default_rng(seed)
@@ -138,17 +122,17 @@ def blobs(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def test_separable_classes_are_all_found():
     (mu, labels), (test_mu, test_labels) = blobs(500, 0), blobs(300, 1)
-    found = predicted_classes(mu, labels, test_mu, 5)
-    assert set(found) == {"knn", "linear"}
-    for predicted in found.values():
-        np.testing.assert_array_equal(predicted, test_labels)
+    found = correct(mu, labels, test_mu, test_labels, 5)
+    wrong = correct(mu, labels, test_mu, (test_labels + 1) % 10, 5)
+    assert set(found) == {"knn_accuracy", "linear_accuracy"}
+    assert all(found[name].all() and not wrong[name].any() for name in found)
 
 
 @pytest.mark.parametrize(("count", "classes", "neighbours"), [(4, 2, 5), (20, 1, 5)])
 def test_too_few_training_images_or_classes_are_an_error(count, classes, neighbours):
     labels = (np.arange(count) % classes).astype(np.uint8)
     with pytest.raises(InputError, match=f"{count} training images of {classes} class"):
-        predicted_classes(np.zeros((count, 2), np.float32), labels, np.zeros((1, 2)), neighbours)
+        correct(np.zeros((count, 2), np.float32), labels, np.zeros((1, 2)), labels, neighbours)
 
 
 def test_training_images_have_the_static_draw_of_training(small_sets, tmp_path):
@@ -157,14 +141,15 @@ def test_training_images_have_the_static_draw_of_training(small_sets, tmp_path):
     np.testing.assert_array_equal(read_training_set(tmp_path / "train").binary, expected)
 
 
-def test_the_stage_writes_metrics_of_its_arrays(scored, untrained):
-    metrics, arrays = scored("latents", untrained(3), "--samples", 3, sets=("train", "test"))
+def test_the_stage_writes_metrics_of_its_arrays(scored, untrained, small_sets):
+    words = ("--samples", 3, "--threshold", 0.02)
+    metrics, arrays = scored("latents", untrained(3), *words, sets=("train", "test"))
     assert metrics["images"] == 100
     both = metrics["mutual_information"] + metrics["marginal_kl"] + metrics["kl_residual"]
     assert metrics["kl"] == pytest.approx(both, abs=1e-5)
-    assert metrics["kl"] == pytest.approx(arrays["kl_per_dimension"].sum(), rel=1e-5)
     residual = arrays["kl_residual"]
     assert metrics["kl_residual_se"] == pytest.approx(stats.sem(residual), rel=1e-5)
-    assert metrics["active_units"] == (arrays["unit_variances"] > 0.01).sum()
-    right = (arrays["knn_prediction"] == arrays["labels"]).mean()
-    assert metrics["knn_accuracy"] == pytest.approx(right, rel=1e-5)
+    mu, _ = untrained(3).encode(torch.from_numpy(model_inputs(small_sets[2], "dynamic")))
+    np.testing.assert_allclose(arrays["unit_variances"], mu.var(0), rtol=1e-3)
+    assert metrics["active_units"] == (arrays["unit_variances"] > 0.02).sum() < 3
+    assert metrics["knn_accuracy"] == pytest.approx(arrays["knn_accuracy"].mean(), rel=1e-5)

@@ -9,10 +9,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from scipy import stats
+from torch import nn
 
+from aevb.data import model_inputs
 from aevb.files import InputError, write_tensors
-from aevb.research.classify import Network
-from aevb.research.sample_quality import class_entropy, sample_metrics, samples
+from aevb.research.classify import new_network
+from aevb.research.sample_quality import sample_metrics, samples
 from aevb.rng import Random
 
 torch.set_num_threads(1)
@@ -48,10 +50,8 @@ def test_the_first_samples_do_not_depend_on_how_many_there_are():
 
 
 @pytest.fixture(scope="module")
-def network() -> Network:
-    network = Network()
-    network.initialise(Random("test"))
-    return network.eval().requires_grad_(False)
+def network() -> nn.Sequential:
+    return new_network(Random("test")).eval().requires_grad_(False)
 
 
 def images(count: int, seed: int) -> Floats:
@@ -68,7 +68,7 @@ def real() -> tuple[Floats, Floats, NDArray[np.int64]]:
 
 
 def test_good_samples_are_like_real_images(network, real):
-    metrics, _ = sample_metrics(network, images(200, 3), *real, 5)
+    metrics = sample_metrics(network, images(200, 3), *real, 5)
     for name in ("precision", "recall", "density", "coverage"):
         assert metrics[name] > 0.8
         assert metrics[name] == pytest.approx(metrics[f"{name}_real"], abs=0.1), name
@@ -79,7 +79,7 @@ def test_good_samples_are_like_real_images(network, real):
 
 def test_copies_of_training_images_are_recognised(network, real):
     _, train, chosen = real
-    metrics, _ = sample_metrics(network, train[chosen], *real, 5)
+    metrics = sample_metrics(network, train[chosen], *real, 5)
     assert metrics["closer_to_train"] == 1
     assert metrics["distance_to_train"] == pytest.approx(0, abs=1e-3)
     assert metrics["distance_to_train_real"] > 1
@@ -90,22 +90,17 @@ def test_copies_of_training_images_are_recognised(network, real):
 def test_ties_between_test_and_training_images_count_half(network, real):
     train = real[1]
     same = train[:200], train, np.arange(200)
-    metrics, _ = sample_metrics(network, images(200, 3), *same, 5)
+    metrics = sample_metrics(network, images(200, 3), *same, 5)
     assert (metrics["closer_to_train"], metrics["closer_to_train_se"]) == (0.5, 0)
 
 
 def test_bad_samples_are_not_precise_and_one_class_has_no_entropy(network, real):
-    metrics, _ = sample_metrics(network, 3 * images(200, 3), *real, 5)
+    metrics = sample_metrics(network, 3 * images(200, 3), *real, 5)
     assert metrics["precision"] == metrics["density"] == metrics["coverage"] == 0
     assert metrics["frechet"] > 10 * metrics["frechet_real"]
-    one, _ = sample_metrics(network, np.repeat(real[0][:1], 200, 0), *real, 5)
+    one = sample_metrics(network, np.repeat(real[0][:1], 200, 0), *real, 5)
     assert one["class_entropy"] == 0
     assert one["recall"] < 0.05
-
-
-def test_class_entropy():
-    assert class_entropy(np.arange(10).repeat(7)) == pytest.approx(math.log(10))
-    assert class_entropy(np.array([0, 0, 0, 9])) == pytest.approx(stats.entropy([3, 1]))
 
 
 @pytest.fixture
@@ -116,16 +111,17 @@ def classifier(tmp_path, network) -> list[object]:
     return ["--classifier", tmp_path / "classifier", "--figure", tmp_path / "figure"]
 
 
-def test_the_stage_writes_metrics_of_its_arrays(classifier, scored, untrained):
+def test_the_stage_scores_samples_and_shows_their_neighbours(
+    classifier, scored, untrained, small_sets
+):
     words = (*classifier, "--images", 60)
     metrics, arrays = scored("sample_quality", untrained(), *words, sets=("train", "test"))
     assert classifier[-1].read_bytes().startswith(b"\x89PNG")
     assert (metrics["images"], metrics["neighbours"]) == (60, 5)
-    for prefix in ("", "means_"):
-        for end in ("", "_real"):
-            share = (arrays[f"{prefix}balls{end}"] > 0).mean()
-            assert metrics[f"{prefix}precision{end}"] == pytest.approx(share, rel=1e-5)
-    assert metrics["precision_real"] > 0.5
+    assert metrics["precision"] < 0.5 < metrics["precision_real"]
+    train = model_inputs(small_sets[0], "none")[arrays["neighbours"]]
+    distances = np.linalg.norm(arrays["shown"][:, None] - train, axis=-1)
+    np.testing.assert_allclose(arrays["distances"], distances, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("images", "fault"), [(59, "60 or more"), (101, "100 at most")])

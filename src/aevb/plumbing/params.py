@@ -42,7 +42,6 @@ Binarisation = Literal["dynamic", "static", "none"]
 Optimiser = Literal["adam", "adagrad"]
 Precision = Literal["exact", "float32", "bfloat16", "auto"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
-Around = Literal["image", "origin"]
 
 PLACE, SHA256 = r"^[\w./~:@%+,=][\w./~:@%+,=-]*$", "^[0-9a-f]{64}$"
 IN_WORDS = {
@@ -196,7 +195,6 @@ class Traverse(Section):
     dimensions: Few = param(10, "number of dimensions, those with the largest KL")
     steps: int = param(13, "images per traversal or interpolation", ge=2, le=100)
     extent: float = param(3.0, "traversals cover [-extent, extent]", gt=0, le=100)
-    around: Around = param("image", "the other dimensions: those of a test image, or 0")
     pairs: Few = param(8, "pairs of test images to interpolate between")
     seed: Seed = param(0, "seed of the choice of images")
 

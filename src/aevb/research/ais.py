@@ -75,7 +75,7 @@ def leapfrog(
 def normal(random: Random, shape: tuple[int, ...]) -> Tensor:
     """Standard normal numbers, [R, B, k]; those of an image do not depend on B ≤ BLOCK."""
     chains, images, k = shape
-    return torch.from_numpy(random.normal((chains, BLOCK, k)))[:, :images]
+    return torch.from_numpy(random.normal((chains, BLOCK, k)))[:, :images].contiguous()
 
 
 def transition(
@@ -90,7 +90,7 @@ def transition(
     moved, turned = leapfrog(model, x, state, momentum, beta, step, count)
     log_ratio = moved.log_density(beta) - state.log_density(beta)
     log_ratio += (momentum.double().square() - turned.double().square()).sum(-1) / 2
-    log_ratio = log_ratio.nan_to_num(nan=-math.inf)  # where the dynamics diverged
+    log_ratio = torch.where(log_ratio.isnan(), -math.inf, log_ratio)  # the dynamics diverged
     uniform = torch.from_numpy(1 - random.uniform((len(state.z), BLOCK)))[:, : len(x)]
     accepted = uniform.double().log() <= log_ratio
     z, log_px, gradient = (
@@ -101,20 +101,21 @@ def transition(
 
 
 class Plan(NamedTuple):
-    """Powers of p(x|z) from 0 to 1 and the step size at each, [T + 1], and leapfrog steps per move.
+    """Powers of p(x|z) from 0 to 1 and the step size at each, and leapfrog steps per move.
 
     Fixed before the chains run, so that their weights are unbiased.
     """
 
-    betas: Doubles
-    steps: Doubles
+    betas: list[float]
+    steps: list[float]
     leapfrog: int
 
 
-def schedule(temperatures: int) -> Doubles:
+def schedule(temperatures: int) -> list[float]:
     """beta_0 = 0 to beta_T = 1 along a sigmoid from −4 to 4, as in Wu et al. 2017."""
-    sigmoid = 1 / (1 + np.exp(-np.linspace(-4, 4, temperatures + 1)))
-    return np.asarray((sigmoid - sigmoid[0]) / (sigmoid[-1] - sigmoid[0]))
+    sigmoid = torch.from_numpy(np.linspace(-4, 4, temperatures + 1)).sigmoid()
+    betas: list[float] = ((sigmoid - sigmoid[0]) / (sigmoid[-1] - sigmoid[0])).tolist()
+    return betas
 
 
 def tuned(model: VAE, x: Floats, temperatures: int, count: int, seed: int) -> Plan:
@@ -125,11 +126,11 @@ def tuned(model: VAE, x: Floats, temperatures: int, count: int, seed: int) -> Pl
     betas, steps, step = schedule(temperatures), [], 0.5
     images, random = torch.from_numpy(x), Random("ais tune", seed)
     state = state_at(model, images, normal(random, (1, len(x), model.latent_dim)))
-    for beta in betas.tolist():
+    for beta in betas:
         steps.append(step)
         state, acceptance = transition(model, images, state, beta, step, count, random)
-        step *= math.exp(0.2 * (float(acceptance.mean()) - ACCEPTANCE))
-    return Plan(betas, np.array(steps), count)
+        step *= float(torch.exp(0.2 * (acceptance.mean() - ACCEPTANCE)))
+    return Plan(betas, steps, count)
 
 
 def log_weights(
@@ -153,14 +154,14 @@ def log_weights(
         random = Random(direction, seed, block)
         z = normal(random, (chains, len(images), model.latent_dim))
         if posterior is not None:
-            z = torch.from_numpy(posterior[block * BLOCK :][:BLOCK]).expand_as(z)
+            z = torch.from_numpy(posterior[block * BLOCK :][:BLOCK]).repeat(chains, 1, 1)
         state = state_at(model, images, z)
         total = torch.zeros(chains, len(images), dtype=torch.float64)
         for here, there in pairwise(path):
             total += abs(plan.betas[there] - plan.betas[here]) * state.log_px.double()
             if there != path[-1]:  # no weight depends on a last move
-                beta, step = float(plan.betas[there]), float(plan.steps[there])
-                state, share = transition(model, images, state, beta, step, plan.leapfrog, random)
+                move = plan.betas[there], plan.steps[there], plan.leapfrog
+                state, share = transition(model, images, state, *move, random)
                 shares.append(share.mean(0))
             callback(len(images))
         weights.append(total.numpy())
@@ -168,13 +169,11 @@ def log_weights(
 
 
 def lower_bound(log_weights: Doubles) -> Doubles:
-    """log of the mean weight of forward chains, [R, N] to [N]: on average at most log p(x)."""
+    """log of the mean weight of forward chains, [R, N] to [N]: on average at most log p(x).
+
+    Of the weights of backward chains with the other sign, it is on average at most −log p(x).
+    """
     return np.asarray(iwae_bound(torch.from_numpy(log_weights)))
-
-
-def upper_bound(log_weights: Doubles) -> Doubles:
-    """−log of the mean inverse weight of backward chains: on average at least log p(x)."""
-    return -lower_bound(-log_weights)
 
 
 @torch.inference_mode()
@@ -185,49 +184,37 @@ def simulate(model: VAE, count: int, seed: int) -> tuple[Floats, Floats]:
     return model.likelihood.sample(params, Random("ais x", seed)).numpy(), z
 
 
-def main(files: scoring.Files, settings: Ais) -> None:
+def main(files: scoring.Scored, settings: Ais) -> None:
     """Tune the steps, run the chains and bound log p(x) from both sides.
 
     The metric `log_px` is the estimate, on average a lower bound. `simulated_gap`, upper minus
     lower bound on simulated images, limits how far below log p(x) it is on average there.
     """
     inputs = scoring.read_inputs("ais", files)
-    model, x, seed = inputs.model, inputs.first(settings.images, reserved=TUNING), settings.seed
-    plan = tuned(model, inputs.x[-TUNING:], settings.temperatures, settings.leapfrog, seed)
-    simulated, z = simulate(model, settings.images, seed)
-    with inputs.progress(3 * len(x) * settings.temperatures, "step") as bar:
+    model, x, seed = inputs.model, inputs.first(settings.images), settings.seed
+    with inputs.exactly(3 * len(x) * settings.temperatures, "step") as callback:
+        plan = tuned(model, inputs.x[-TUNING:], settings.temperatures, settings.leapfrog, seed)
+        simulated, z = simulate(model, settings.images, seed)
         fixed = (plan, settings.chains, seed)
-        weights, accepted = log_weights(model, x, *fixed, callback=bar.update)
-        forward, _ = log_weights(model, simulated, *fixed, callback=bar.update)
-        backward, _ = log_weights(model, simulated, *fixed, z, callback=bar.update)
-    terms = evaluate(model, x, settings.iwae_k, seed)
-    log_px, elbo = lower_bound(weights), terms["log_px_given_z"].astype(float) - terms["kl"]
-    lower, upper = lower_bound(forward), upper_bound(backward)
-    estimates: dict[str, NDArray[Any]] = {
+        weights, accepted = log_weights(model, x, *fixed, callback=callback)
+        forward, _ = log_weights(model, simulated, *fixed, callback=callback)
+        backward, _ = log_weights(model, simulated, *fixed, z, callback=callback)
+        terms = evaluate(model, x, settings.iwae_k, seed)
+        log_px, lower, upper = lower_bound(weights), lower_bound(forward), -lower_bound(-backward)
+    arrays: dict[str, NDArray[Any]] = {
         "log_px": log_px,
-        "elbo": elbo,
+        "elbo": terms["elbo"],
         "iwae_bound": terms["iwae_bound"],
+        "log_px_minus_elbo": log_px - terms["elbo"],
+        "log_px_minus_iwae": log_px - terms["iwae_bound"],
         "simulated_lower": lower,
         "simulated_upper": upper,
-    }
-    differences = {
-        "log_px_minus_elbo": log_px - elbo,
-        "log_px_minus_iwae": log_px - terms["iwae_bound"],
         "simulated_gap": upper - lower,
     }
-    metrics = scoring.means(estimates | differences) | inputs.is_log_likelihood()
+    metrics = scoring.means(arrays) | inputs.is_log_likelihood()
     metrics |= {"images": len(x), "iwae_k": settings.iwae_k, "acceptance": accepted}
-    arrays: dict[str, NDArray[Any]] = {
-        **{name: values.astype(np.float32) for name, values in estimates.items()},
-        "log_weights": weights,
-        "betas": plan.betas,
-        "step_sizes": plan.steps,
-        "simulated": simulated,
-        "simulated_z": z,
-        "labels": inputs.test.labels[: len(x)],
-    }
     summary = (
         "log p(x) {log_px:.2f} nats per image, {log_px_minus_elbo:.2f} ± {log_px_minus_elbo_se:.2f}"
         " above the ELBO; bounds on simulated images differ by {simulated_gap:.2f}"
     )
-    inputs.write(files, arrays, metrics, summary)
+    inputs.write(files, arrays | {"simulated": simulated}, metrics, summary)

@@ -13,14 +13,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from aevb.data import CLASSES, ImageSet, model_inputs, read_set
 from aevb.files import read_tensors, write_json, write_tensors
-from aevb.intervals import mean_with_error
 from aevb.plumbing import cli
-from aevb.plumbing.machine import repeatable
-from aevb.plumbing.params import Classifier, Section, TestSet, TrainSet
+from aevb.plumbing.params import Classifier, TestSet, TrainSet
+from aevb.research import scoring
 from aevb.rng import Random
 
 FEATURES = 64
@@ -30,42 +29,32 @@ BLOCK = 500
 Floats = NDArray[np.float32]
 
 
-class Network(nn.Module):
-    """Two convolutions with stride 2, a hidden layer whose units are the features, a linear one."""
+def new_network(random: Random) -> nn.Sequential:
+    """Two convolutions with stride 2, a hidden layer whose 64 units are the features, a linear one.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(1, 16, 5, stride=2, padding=2)
-        self.second = nn.Conv2d(16, 32, 5, stride=2, padding=2)
-        self.hidden = nn.Linear(32 * 7 * 7, FEATURES)
-        self.output = nn.Linear(FEATURES, CLASSES)
-
-    @torch.no_grad()
-    def initialise(self, random: Random) -> None:
-        """Draw the initial weights and biases: uniform in ±1/√inputs, PyTorch's own choice."""
-        for layer in (self.first, self.second, self.hidden, self.output):
-            bound = 1 / math.sqrt(layer.weight[0].numel())
-            for parameter in layer.parameters():
-                values = (random.uniform(parameter.shape) * 2 - 1) * bound
-                parameter.copy_(torch.from_numpy(values))
-
-    def features(self, x: Tensor) -> Tensor:
-        """Images [B, 784] to the units before the last layer, [B, FEATURES], all ≥ 0."""
-        maps = F.relu(self.second(F.relu(self.first(x.view(-1, 1, 28, 28)))))
-        return F.relu(self.hidden(maps.flatten(1)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Images [B, 784] to the logits of the classes, [B, 10]."""
-        return torch.as_tensor(self.output(self.features(x)))
+    It maps images [B, 1, 28, 28] to the logits of the classes, [B, 10]. Initial weights and biases
+    are uniform in ±1/√inputs, PyTorch's own choice.
+    """
+    network = nn.Sequential(
+        *(nn.Conv2d(1, 16, 5, stride=2, padding=2), nn.ReLU()),
+        *(nn.Conv2d(16, 32, 5, stride=2, padding=2), nn.ReLU(), nn.Flatten()),
+        *(nn.Linear(32 * 7 * 7, FEATURES), nn.ReLU(), nn.Linear(FEATURES, CLASSES)),
+    )
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.dim() > 1:  # weights; the biases follow
+                bound = 1 / math.sqrt(parameter[0].numel())
+            values = (random.uniform(parameter.shape) * 2 - 1) * bound
+            parameter.copy_(torch.from_numpy(values))
+    return network
 
 
-def train(
+def trained(
     images: ImageSet, settings: Classifier, callback: Callable[[int], Any] = lambda _: None
-) -> Network:
+) -> nn.Sequential:
     """A network trained by Adam on the cross entropy, with a rate that falls linearly to 0."""
     seed, batch_size = settings.seed, settings.batch_size
-    network = Network()
-    network.initialise(Random("initialise classifier", seed))
+    network = new_network(Random("initialise classifier", seed))
     random = Random("train classifier", seed)
     labels = torch.from_numpy(images.labels).long()
     optimiser = torch.optim.Adam(network.parameters(), settings.learning_rate, fused=True)
@@ -79,7 +68,7 @@ def train(
             down, right = (random.uniform((2,)) * 3).astype(int) - 1
             pixels = np.roll(images.images[index], (down, right), (1, 2))
             pixels[::2] = random.binarise(pixels[::2]) * np.uint8(255)
-            x = torch.from_numpy(pixels).flatten(1).float() / 255
+            x = torch.from_numpy(pixels).unsqueeze(1).float() / 255
             optimiser.zero_grad()
             F.cross_entropy(network(x), labels[index]).backward()
             optimiser.step()
@@ -89,56 +78,51 @@ def train(
 
 
 @torch.inference_mode()
-def features(network: Network, x: Floats) -> Floats:
-    """The features of images [N, 784], float32 [N, FEATURES]."""
-    return torch.cat([network.features(some) for some in torch.from_numpy(x).split(BLOCK)]).numpy()
+def features(network: nn.Sequential, x: Floats) -> Floats:
+    """The features of images [N, 784], float32 [N, FEATURES], all ≥ 0."""
+    blocks = torch.from_numpy(x).view(-1, 1, 28, 28).split(BLOCK)
+    return torch.cat([network[:-1](images) for images in blocks]).numpy()
 
 
 @torch.inference_mode()
-def classes(network: Network, features: Floats) -> NDArray[np.uint8]:
+def classes(network: nn.Sequential, features: Floats) -> NDArray[np.uint8]:
     """The most probable class for features [N, FEATURES], uint8 [N]."""
-    return np.asarray(network.output(torch.from_numpy(features)).argmax(1), np.uint8)
+    return np.asarray(network[-1](torch.from_numpy(features)).argmax(1), np.uint8)
 
 
-def accuracies(network: Network, images: ImageSet) -> dict[str, float]:
+def accuracies(network: nn.Sequential, images: ImageSet) -> dict[str, float]:
     """The share of images classified correctly, gray and binarised, with standard errors."""
-    metrics: dict[str, float] = {"images": len(images)}
-    for name, binarisation in (("gray", "none"), ("binary", "static")):
-        found = classes(network, features(network, model_inputs(images, binarisation)))
-        metrics |= mean_with_error(f"accuracy_{name}", found == images.labels)
-    return metrics
+    right = {
+        f"accuracy_{name}": classes(network, features(network, model_inputs(images, binarisation)))
+        == images.labels
+        for name, binarisation in (("gray", "none"), ("binary", "static"))
+    }
+    return {"images": len(images), **scoring.means(right)}
 
 
-def read_classifier(path: Path) -> Network:
+def read_classifier(path: Path) -> nn.Sequential:
     """The classifier that this stage wrote; InputError if the file is missing or damaged."""
     weights, _ = read_tensors(path, "classifier")
-    network = Network()
+    network = new_network(Random("any"))
     network.load_state_dict({name: torch.from_numpy(x) for name, x in weights.items()})
     return network.eval().requires_grad_(False)
 
 
-class Files(Section):
-    """The files of this stage."""
-
-    train: TrainSet
-    test: TestSet
-    classifier: Annotated[Path, "the weights to write (.safetensors)"]
-    accuracy: Annotated[Path, "accuracies on the test set to write (.json)"]
-
-
-def main(files: Files, settings: Classifier) -> None:
+def main(
+    train: TrainSet,
+    test: TestSet,
+    classifier: Annotated[Path, "the weights to write (.safetensors)"],
+    accuracy: Annotated[Path, "accuracies on the test set to write (.json)"],
+    settings: Classifier,
+) -> None:
     """Train, classify the test images, write the weights and the accuracies."""
-    repeatable()
-    images = read_set(files.train)
+    images = read_set(train)
     with cli.progress(None, "classify", settings.epochs * len(images), "image") as bar:
-        network = train(images, settings, bar.update)
-    found = accuracies(network, read_set(files.test))
+        network = trained(images, settings, bar.update)
+    found = accuracies(network, read_set(test))
     weights = {name: value.numpy() for name, value in network.state_dict().items()}
     metadata = {"data": images.metadata, "classifier": settings.model_dump()}
-    write_tensors(files.classifier, "classifier", weights, metadata)
-    write_json(files.accuracy, found)
-    gray, binary = (
-        f"{found[name]:.2%} ± {found[f'{name}_se']:.2%} on {name.removeprefix('accuracy_')}"
-        for name in ("accuracy_gray", "accuracy_binary")
-    )
-    cli.log.info("classify: accuracy %s, %s images, wrote %s", gray, binary, files.accuracy)
+    write_tensors(classifier, "classifier", weights, metadata)
+    write_json(accuracy, found)
+    summary = "accuracy {accuracy_gray:.2%} on gray, {accuracy_binary:.2%} on binary images"
+    cli.log.info("classify: %s, wrote %s", summary.format(**found), accuracy)

@@ -14,23 +14,18 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from aevb.files import Arrays, read_json, read_tensors, write_text
-from aevb.intervals import mean_and_se, student_half_width
+from aevb.files import read_json, write_text
+from aevb.intervals import estimate
 from aevb.plumbing import cli
 from aevb.plumbing.params import Runs
-from aevb.report.figures import PALETTE, new_figure, save_figure
+from aevb.report.figures import PALETTE, new_figure, panels_figure, save_figure
 from aevb.report.tables import as_csv
 
 Found = Mapping[tuple[int, int], Mapping[str, Mapping[str, float]]]
 """For each (latent_dim, seed) the metrics of each stage."""
 
 STAGES = ("iwae", "ais", "gradient_variance", "latents", "sample_quality")
-ALL = "all seeds"
-SATURATED = 0.95
-"""Mutual information above this share of its limit, log N, is called saturated."""
-
 ESTIMATORS = {
     "score": "score function",
     "baseline": "score function with a baseline",
@@ -40,67 +35,67 @@ ESTIMATORS = {
 
 
 def table(found: Found) -> pd.DataFrame:
-    """A row for each metric of each run: its value and, where it has one, its standard error."""
-    rows = [
-        (stage, name, k, seed, value, metrics.get(f"{name}_se"))
-        for (k, seed), stages in found.items()
-        for stage, metrics in stages.items()
-        for name, value in metrics.items()
-        if not (name.endswith("_se") and name.removesuffix("_se") in metrics)
-    ]
-    columns = ["stage", "metric", "latent_dim", "seed", "value", "se"]
-    frame = pd.DataFrame(rows, columns=columns).astype({"value": float, "se": float})
-    return frame.assign(low=np.nan, high=np.nan)
+    """A row for each metric of each run: its value and, where it has one, its standard error.
 
-
-def over_seeds(frame: pd.DataFrame) -> pd.DataFrame:
-    """The means over trainings in such a table, with 95 % intervals by Student's t.
-
-    Metrics that are equal in all trainings, such as a number of images, have no interval.
+    With several seeds, further rows of seed `all` have the mean over trainings, its standard error
+    and its 95 % interval, `low` to `high`.
     """
-    groups = frame.groupby(["stage", "metric", "latent_dim"], sort=False)["value"]
-    mean, half = groups.mean(), groups.agg(student_half_width).where(groups.max() > groups.min())
-    means = pd.DataFrame({"value": mean, "low": mean - half, "high": mean + half}).reset_index()
-    return means.assign(seed=ALL, se=np.nan)[list(frame)]
+    columns = ["stage", "metric", "latent_dim", "seed", "value", "se"]
+    frame = pd.DataFrame(
+        (
+            (stage, name, k, seed, float(value), metrics.get(f"{name}_se", math.nan))
+            for (k, seed), stages in found.items()
+            for stage, metrics in stages.items()
+            for name, value in metrics.items()
+            if not (name.endswith("_se") and name.removesuffix("_se") in metrics)
+        ),
+        columns=columns,
+    )
+    over_seeds = [
+        (*names, "all", *estimate(values))
+        for names, values in frame.groupby(columns[:3], sort=False)["value"]
+        if len(values) > 1
+    ]
+    means = pd.DataFrame(over_seeds, columns=[*columns, "low", "high"])
+    return pd.concat([frame, means]) if over_seeds else frame.assign(low=math.nan, high=math.nan)
 
 
 def readable(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table with the name of each run and, as `cell`, the text of each number."""
-    seeds = frame["seed"].map(lambda seed: seed if seed == ALL else f"seed {seed}")
-    runs = "k = " + frame["latent_dim"].astype(str) + ", " + seeds
-    return frame.assign(run=runs, cell=frame.apply(text, axis=1))
+    """The rows to read, those of seed `all` if there are any, each with its run and its number."""
+    over_seeds = frame["seed"] == "all"
+    shown = frame[over_seeds] if over_seeds.any() else frame
+    seeds = "all seeds" if over_seeds.any() else "seed " + shown["seed"].astype(str)
+    runs = "k = " + shown["latent_dim"].astype(str) + ", " + seeds
+    return shown.assign(run=runs, cell=shown.apply(text, axis=1))
 
 
 def text(row: Any) -> str:
-    """A number with its error or interval, to two digits of the error or of the half width."""
-    value, low = row["value"], row["low"]
-    error = row["se"] if math.isnan(low) else (row["high"] - low) / 2
-    if math.isnan(error):
+    """A number with its standard error or interval, to two digits of the standard error."""
+    value, se, low, high = row["value"], row["se"], row["low"], row["high"]
+    if not se > 0:
         return f"{value:,.0f}" if value.is_integer() else f"{value:.4g}"
-    digits = 2 if error <= 0 else max(0, 1 - math.floor(math.log10(error)))
-    number = f",.{digits}f"
+    number = f",.{max(0, 1 - math.floor(math.log10(se)))}f"
     if math.isnan(low):
-        return f"{value:{number}} ± {error:{number}}"
-    return f"{value:{number}} [{low:{number}}, {row['high']:{number}}]"
+        return f"{value:{number}} ± {se:{number}}"
+    return f"{value:{number}} [{low:{number}}, {high:{number}}]"
 
 
-def as_markdown(frame: pd.DataFrame) -> str:
-    """The table to read: a row for each metric, a column for each run."""
-    cells = readable(frame)
-    wide = cells.pivot_table("cell", ["stage", "metric"], "run", aggfunc="first", sort=False)
+def as_markdown(shown: pd.DataFrame) -> str:
+    """The readable rows as a table: a row for each metric, a column for each run."""
+    wide = shown.pivot_table("cell", ["stage", "metric"], "run", aggfunc="first", sort=False)
     body = wide.fillna("").reset_index().to_markdown(index=False, disable_numparse=True)
-    return f"{body}\n\n{note(frame)}\n"
+    return f"{body}\n\n{note(shown)}\n"
 
 
-def note(frame: pd.DataFrame) -> str:
+def note(shown: pd.DataFrame) -> str:
     """What ± and brackets stand for, and whether these are log-likelihoods."""
     errors = (
         "[low, high] is the 95 % interval of the mean over trainings, by Student's t."
-        if (frame["seed"] == ALL).any()
+        if (shown["seed"] == "all").any()
         else "± is the standard error over images; for precision, recall, density, coverage and "
         "the Fréchet distance over ten parts of the sets. Each model was trained once."
     )
-    if frame.loc[frame["metric"] == "is_log_likelihood", "value"].all():
+    if shown.loc[shown["metric"] == "is_log_likelihood", "value"].all():
         return errors
     return (
         f"{errors} † The likelihood does not suit the binarisation of the pixels: log p(x) and its "
@@ -124,11 +119,14 @@ SENTENCES = {
         "{gradient_variance.samples_needed_reparametrised} of the reparametrised one."
     ),
     "What the latents hold": (
-        "At {run}, {latents.active_units} units are active. Of the KL term of {latents.kl} nats, "
-        "{latents.mutual_information} are mutual information between the latents and the choice "
-        "among the {latents.images} images, which is at most log {latents.images} = "
-        "{latents.log_images} nats; {remainder} From mu, nearest neighbours predict the class with "
-        "an accuracy of {latents.knn_accuracy}, a linear classifier of {latents.linear_accuracy}."
+        "At {run}, {latents.active_units} units are active: their means vary by more than "
+        "{latents.threshold}. Of the KL term of {latents.kl} nats, {latents.mutual_information} "
+        "are mutual information between the latents and the choice among the {latents.images} "
+        "images, which is at most log {latents.images} = {latents.log_images} nats. The other "
+        "{latents.marginal_kl} are the KL divergence of the aggregate posterior of these images "
+        "from the prior; where the mutual information is near its limit, they do not measure that "
+        "of all images. From mu, nearest neighbours predict the class with an accuracy of "
+        "{latents.knn_accuracy}, a linear classifier of {latents.linear_accuracy}."
     ),
     "The quality of the samples": (
         "At {run}, precision is {sample_quality.precision}, recall {sample_quality.recall} and the "
@@ -140,93 +138,66 @@ SENTENCES = {
 }
 """What is said of each run, with the names of stages and metrics in place of their values."""
 
-REMAINDER = {
-    False: (
-        "the other {latents.marginal_kl} are the KL divergence of the aggregate posterior of these "
-        "images from the prior."
-    ),
-    True: (
-        "it has nearly reached this limit, so it shows only that the images can be told apart, and "
-        "the remainder of {latents.marginal_kl} nats is not a distance between the aggregate "
-        "posterior of all images and the prior."
-    ),
-}
-"""What is said of the KL term beyond the mutual information, by whether that is saturated."""
 
-
-def discussion(frame: pd.DataFrame) -> str:
+def discussion(shown: pd.DataFrame) -> str:
     """The findings in sentences, a paragraph for each question."""
     said: dict[str, list[str]] = {title: [] for title in SENTENCES}
-    for run, rows in readable(frame).groupby("run", sort=False):
-        stages = {stage: some.set_index("metric") for stage, some in rows.groupby("stage")}
-        latents = stages["latents"]["value"]
-        saturated = latents["mutual_information"] > SATURATED * latents["log_images"]
-        words = {"run": run, **{str(stage): some["cell"] for stage, some in stages.items()}}
-        words["remainder"] = REMAINDER[bool(saturated)].format(**words)
+    for run, rows in shown.groupby("run", sort=False):
+        cells = rows.set_index(["stage", "metric"])["cell"]
+        words = {stage: cells[stage] for stage in STAGES}
         for title, sentence in SENTENCES.items():
-            said[title].append(sentence.format(**words))
-    said["Errors"] = [note(frame)]
+            said[title].append(sentence.format(run=run, **words))
+    said["Errors"] = [note(shown)]
     return "\n".join(f"**{title}.** {' '.join(some)}\n" for title, some in said.items())
 
 
-def above_the_elbo(found: Found, bounds: Mapping[tuple[int, int], Arrays]) -> Figure:
-    """The difference of each IWAE bound from the ELBO, image by image, against K.
+def above_the_elbo(shown: pd.DataFrame) -> Figure:
+    """The mean difference of each IWAE bound from the ELBO against K, a line for each run.
 
-    A line for each run; the marks at the right are the estimates by annealed importance sampling,
-    on their own images.
+    The marks at the right are the estimates by annealed importance sampling, on their own images.
     """
-    figure = new_figure(8, 4.8, "Bounds on log p(x) against the number of samples, test images")
+    title = "Bounds on log p(x) against the number of samples, test images, ± standard error"
+    figure = new_figure(8, 4.8, title)
     axis = figure.add_subplot()
-    dims = list(dict.fromkeys(k for k, _ in bounds))
-    colours = dict(zip(dims, sns.color_palette(PALETTE, len(dims)), strict=True))
-    for number, ((k, seed), terms) in enumerate(bounds.items()):
-        elbo = terms["log_px_given_z"].astype(float) - terms["kl"]
-        points = [mean_and_se(bound - elbo) for bound in terms["iwae_bound"].T.astype(float)]
-        heights, errors = zip(*points, strict=True)
-        style: dict[str, Any] = {"color": colours[k], "capsize": 3}
-        label = f"IWAE bound, k = {k}"
-        axis.errorbar(terms["k"], heights, errors, marker="o", label=label, **style)
-        ais, place = found[k, seed]["ais"], terms["k"].max() * 4 * 1.15**number
-        difference = ais["log_px_minus_elbo"], ais["log_px_minus_elbo_se"]
-        axis.errorbar(place, *difference, marker="D", **style)
-    axis.set(xscale="log", xlabel="K, samples of z per image")
-    axis.set_ylabel("nats per image above the ELBO")
-    axis.margins(x=0.12)
-    axis.grid(alpha=0.3)
-    ais_mark = Line2D([], [], color="gray", marker="D", ls="", label="AIS, at no K")
-    handles, labels = axis.get_legend_handles_labels()
-    unique = dict(zip(labels, handles, strict=True))  # once, not for each seed
-    axis.legend(handles=[*unique.values(), ais_mark], frameon=False)
-    axis.spines[["top", "right"]].set_visible(False)
+    for number, (run, rows) in enumerate(shown.groupby("run", sort=False)):
+        found = rows.set_index("metric")
+        iwae = found.filter(regex=r"^iwae_\d+_minus_elbo$", axis=0)
+        iwae = iwae.assign(k=iwae.index.str.extract(r"(\d+)", expand=False).astype(int))
+        iwae, ais = iwae.sort_values("k"), found.loc["log_px_minus_elbo"]
+        place = iwae["k"].max() * 4 * 1.15**number
+        for x, y, marker, label in (
+            (iwae["k"], iwae, "o", f"IWAE bound, {run}"),
+            (place, ais, "D", f"AIS, at no K, {run}"),
+        ):
+            colour = sns.color_palette(PALETTE)[number]
+            axis.errorbar(x, y["value"], y["se"], None, marker=marker, color=colour, label=label)
+    axis.set(xscale="log", xlabel="K, samples of z per image", ylabel="nats above the ELBO")
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
-def noise_of_the_gradient(found: Found) -> Figure:
+def noise_of_the_gradient(shown: pd.DataFrame) -> Figure:
     """Standard deviation of each estimate of the gradient against its number of draws, L.
 
-    It is √(variance of one draw / L), root mean square over images: a line for each estimator and
-    run, a panel for each k. The baseline is the mean of all draws of the stage, not of L.
+    It is √(variance of one draw / L), root mean square over images: a line for each estimator, a
+    panel for each run. The baseline is the mean of all draws of the stage, not of L.
     """
-    dims = list(dict.fromkeys(k for k, _ in found))
+    runs = dict([*shown.groupby("run", sort=False)])
     title = "Noise of the gradient of E log p(x|z) by μ(x), mean over L draws, test images"
-    figure = new_figure(1.2 + 3.4 * len(dims), 4.6, title)
-    panels = figure.subplots(1, len(dims), sharey=True, squeeze=False)[0]
-    colours = sns.color_palette(PALETTE, len(ESTIMATORS))
-    ends = np.array([1, 1000])
-    for (k, _), stages in found.items():
-        axis, metrics = panels[dims.index(k)], stages["gradient_variance"]
-        for (name, label), colour in zip(ESTIMATORS.items(), colours, strict=True):
-            axis.plot(ends, np.sqrt(metrics[f"variance_{name}"] / ends), color=colour, label=label)
+    figure, axes = panels_figure(runs, 4, 4, title)
+    draws = np.array([1, 1000])
+    for axis, rows in zip(axes, runs.values(), strict=True):
+        values = rows.set_index("metric")["value"]
+        for name, label in ESTIMATORS.items():
+            axis.plot(draws, np.sqrt(values[f"variance_{name}"] / draws), label=label)
         # The estimate is unbiased, so with few draws it may be below 0.
-        norm = math.sqrt(max(metrics["squared_norm_reparametrised"], 0))
+        norm = math.sqrt(max(values["squared_norm_reparametrised"], 0))
         axis.axhline(norm, color="black", linestyle="--", label="norm of the gradient")
-        axis.set(title=f"k = {k}", xscale="log", yscale="log", xlabel="L, draws of z per image")
-        axis.grid(alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("standard deviation, nats per unit of μ")
-    handles, labels = panels[0].get_legend_handles_labels()
-    unique = dict(zip(labels, handles, strict=True))  # once, not for each seed
-    figure.legend(handles=[*unique.values()], loc="outside lower center", ncols=2, frameon=False)
+        axis.set(xscale="log", yscale="log", xlabel="L, draws of z per image")
+        axis.sharey(axes[0])
+    axes[0].set_ylabel("standard deviation, nats per unit of μ")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2)
     return figure
 
 
@@ -236,19 +207,15 @@ def main(
     settings: Runs,
 ) -> None:
     """Read the metrics of all runs; write table, discussion and figures."""
-    found, bounds = {}, {}
-    for run in product(settings.latent_dims, settings.seeds):
-        name = "k{}-seed{}".format(*run)
-        found[run] = {stage: read_json(results / stage / f"{name}.json") for stage in STAGES}
-        bounds[run], _ = read_tensors(results / f"iwae/{name}.safetensors", "iwae")
-    # Several seeds are shown as their mean; table.csv has each of them as well.
-    every = shown = table(found)
-    if len(settings.seeds) > 1:
-        shown = over_seeds(every)
-        every = pd.concat([every, shown])
-    write_text(output / "table.csv", as_csv(every))
+    found = {
+        (k, seed): {stage: read_json(results / stage / f"k{k}-seed{seed}.json") for stage in STAGES}
+        for k, seed in product(settings.latent_dims, settings.seeds)
+    }
+    frame = table(found)
+    shown = readable(frame)
+    write_text(output / "table.csv", as_csv(frame))
     write_text(output / "table.md", as_markdown(shown))
     write_text(output / "discussion.md", discussion(shown))
-    save_figure(output / "bounds.png", above_the_elbo(found, bounds))
-    save_figure(output / "gradient_variance.png", noise_of_the_gradient(found))
+    save_figure(output / "bounds.png", above_the_elbo(shown))
+    save_figure(output / "gradient_variance.png", noise_of_the_gradient(shown))
     cli.log.info("compare: %d runs, wrote %s", len(found), output)

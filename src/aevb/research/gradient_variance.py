@@ -12,9 +12,6 @@ not depend on the draw that it is subtracted from: Mohamed et al. 2020 (arXiv:19
 term has a closed form, so its gradient has no variance.
 """
 
-import math
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -22,6 +19,7 @@ from torch import Tensor
 
 from aevb.bounds import LatentVariableModel, reparameterise
 from aevb.evaluation import Callback, Floats, by_block, noise, silent
+from aevb.intervals import mean
 from aevb.plumbing.params import GradientVariance
 from aevb.research import scoring
 from aevb.rng import Random
@@ -32,7 +30,7 @@ ESTIMATORS = ("reparametrised", "score", "baseline")
 @torch.no_grad()
 def gradients(
     model: LatentVariableModel, x: Floats, samples: int, seed: int, callback: Callback = silent
-) -> dict[str, NDArray[Any]]:
+) -> dict[str, Floats]:
     """Mean and variance of each of ESTIMATORS, in their order and with the same draws.
 
     Returns:
@@ -52,17 +50,16 @@ def gradients(
             slope, value = gradient.double(), log_px.detach().double().unsqueeze(-1)
             score = eps.double() * torch.exp(-log_var.double() / 2)
             powers = (slope, score, value * score)
-            squares = (slope**2, score**2, value * score**2, (value * score) ** 2)
-            sums += torch.stack((*powers, *squares)).sum(1)
+            sums += torch.stack((*powers, *(x * x for x in powers), value * score * score)).sum(1)
             total += value.sum(0)
-        slope, score, product, slope_2, score_2, product_1, product_2 = sums / samples
+        slope, score, product, slope_2, score_2, product_2, product_1 = sums / samples
         # With b the mean over the other draws, value − b is (value − mean) scale. The mean is known
         # only after the last draw, so squares are multiplied out, which float64 has the digits for.
         b, scale = total / samples, samples / (samples - 1)
-        centred_2 = product_2 - 2 * b * product_1 + b**2 * score_2
-        mean = torch.stack((slope, product, scale * (product - b * score)), 1)
+        centred_2 = product_2 - 2 * b * product_1 + b * b * score_2
+        first = torch.stack((slope, product, scale * (product - b * score)), 1)
         second = torch.stack((slope_2, product_2, scale**2 * centred_2), 1)
-        return {"mean": mean, "variance": (second - mean**2).sum(-1) * scale}
+        return {"mean": first, "variance": (second - first * first).sum(-1) * scale}
 
     return by_block(estimates, x, "gradient_variance", seed, callback)
 
@@ -75,12 +72,12 @@ def ratio_with_error(
     Both are nan if the lower mean is 0, as for a decoder that ignores z.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = above.mean() / below.mean()
-        residual = (above - ratio * below) / below.mean()
-    return {name: float(ratio), f"{name}_se": float(residual.std(ddof=1) / math.sqrt(len(below)))}
+        ratio = float(np.divide(mean(above), mean(below)))
+        residual = (above - ratio * below) / mean(below)
+    return {**scoring.means({name: residual}), name: ratio}
 
 
-def gradient_metrics(terms: dict[str, NDArray[Any]], samples: int) -> dict[str, float]:
+def gradient_metrics(terms: dict[str, Floats], samples: int) -> dict[str, float]:
     """Means over images, each with its standard error over images.
 
     `variance_NAME` is that of one draw, and `variance_ratio_NAME` its ratio to the reparametrised
@@ -102,16 +99,16 @@ def gradient_metrics(terms: dict[str, NDArray[Any]], samples: int) -> dict[str, 
     return metrics
 
 
-def main(files: scoring.Files, settings: GradientVariance) -> None:
+def main(files: scoring.Scored, settings: GradientVariance) -> None:
     """Estimate means and variances per image; write them and their means over images."""
     inputs = scoring.read_inputs("gradient_variance", files)
     x = inputs.first(settings.images)
-    with inputs.progress(len(x)) as bar:
-        terms = gradients(inputs.model, x, settings.samples, settings.seed, bar.update)
+    with inputs.exactly(len(x)) as callback:
+        terms = gradients(inputs.model, x, settings.samples, settings.seed, callback)
     metrics = gradient_metrics(terms, settings.samples) | inputs.is_log_likelihood()
     summary = (
         "variance of the score function estimator {variance_ratio_score:.0f} ± "
         "{variance_ratio_score_se:.0f} times the reparametrised one's, with a baseline "
         "{variance_ratio_baseline:.1f} ± {variance_ratio_baseline_se:.1f}"
     )
-    inputs.write(files, terms | {"labels": inputs.test.labels[: len(x)]}, metrics, summary)
+    inputs.write(files, terms, metrics, summary)

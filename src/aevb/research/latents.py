@@ -4,7 +4,6 @@ Test images are scored; training images are used only to fit the two classifiers
 """
 
 import math
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,35 +14,17 @@ from torch import Tensor
 
 from aevb.bounds import Terms, kl_per_dimension, log_importance_weights, reparameterise
 from aevb.data import model_inputs
-from aevb.evaluation import BLOCK, Callback, Floats, by_block, mean_kl_per_dimension, silent
-from aevb.plumbing.params import Latents
+from aevb.evaluation import BLOCK, Floats, by_block, silent
+from aevb.plumbing.params import Latents, TrainSet
 from aevb.research import scoring
 from aevb.rng import Random
-
-THRESHOLDS = np.logspace(-4, 1, 21)
-"""Four per decade: how the number of active units depends on the threshold."""
 
 Labels = NDArray[np.uint8]
 Doubles = NDArray[np.float64]
 
 
-def unit_variances(mu: Floats) -> Doubles:
-    """The activity of each unit, [k]: the variance over images of E[z|x] = mu, [N, k].
-
-    Burda et al. 2015 (arXiv:1509.00519) call a unit active if it is above 0.01.
-    """
-    return np.asarray(mu.astype(np.float64).var(0, ddof=1))
-
-
-def active_units(variances: Doubles, thresholds: Doubles) -> NDArray[np.int64]:
-    """The number of units above each of the thresholds [T], [T]."""
-    return np.asarray((variances > thresholds[:, None]).sum(1))
-
-
 @torch.inference_mode()
-def information(
-    mu: Floats, log_var: Floats, samples: int, seed: int, callback: Callback = silent
-) -> dict[str, Doubles]:
+def information(mu: Floats, log_var: Floats, samples: int, seed: int) -> dict[str, Doubles]:
     """Split the KL term of N images, from q(z|x) = N(mu, diag sigma²), each [N, k].
 
     Hoffman & Johnson 2016, "ELBO surgery": for the empirical distribution of these N images,
@@ -81,7 +62,7 @@ def information(
         }
 
     codes = np.concatenate((mu, log_var), 1)
-    return by_block(terms, codes, "latents", seed, callback, torch.float64)
+    return by_block(terms, codes, "latents", seed, silent, torch.float64)
 
 
 def log_aggregate_ratio(z: Tensor, mu: Tensor, log_var: Tensor) -> Tensor:
@@ -97,12 +78,13 @@ def log_aggregate_ratio(z: Tensor, mu: Tensor, log_var: Tensor) -> Tensor:
     return torch.logsumexp(log_ratios, -1) - math.log(len(mu))
 
 
-def predicted_classes(
-    mu: Floats, labels: Labels, test_mu: Floats, neighbours: int
-) -> dict[str, Labels]:
-    """Classes of test images [M], predicted from the mu and labels of training images, [N, k], [N].
+def correct(
+    mu: Floats, labels: Labels, test_mu: Floats, test_labels: Labels, neighbours: int
+) -> dict[str, NDArray[np.bool_]]:
+    """Whether the class of each test image is predicted from its mu, [M].
 
-    By majority of the nearest neighbours (knn) and by logistic regression (linear); InputError if
+    By majority of the nearest neighbours (knn_accuracy) and by logistic regression
+    (linear_accuracy), fitted to the mu and labels of training images, [N, k] and [N]; InputError if
     there are too few training images or classes.
     """
     scoring.require(
@@ -113,47 +95,35 @@ def predicted_classes(
     knn, linear = KNeighborsClassifier(neighbours), LogisticRegression(max_iter=1000)
     return {
         name: classifier.fit(mu.astype(np.float64), labels).predict(test_mu.astype(np.float64))
-        for name, classifier in (("knn", knn), ("linear", linear))
+        == test_labels
+        for name, classifier in (("knn_accuracy", knn), ("linear_accuracy", linear))
     }
 
 
-def latent_metrics(
-    terms: dict[str, Doubles], predictions: dict[str, Labels], labels: Labels
-) -> dict[str, float]:
-    """Means over images with their standard errors, and accuracies with theirs.
+def main(files: scoring.Scored, train: TrainSet, settings: Latents) -> None:
+    """Encode the images, split the KL term, classify; write the metrics and their terms.
 
-    The standard errors of mutual_information and marginal_kl treat log q(z) as given.
+    A unit is active if the variance of its mean mu over images is above a threshold (Burda et al.
+    2015, arXiv:1509.00519). The standard errors of mutual_information and marginal_kl treat
+    log q(z) as given.
     """
-    right = {f"{name}_accuracy": found == labels for name, found in predictions.items()}
-    counts = {"images": len(labels), "log_images": math.log(len(labels))}
-    return counts | scoring.means(terms | right)
-
-
-def main(files: scoring.FilesAndTrainSet, settings: Latents) -> None:
-    """Encode the images, split the KL term, classify; write the metrics and their terms."""
     inputs = scoring.read_inputs("latents", files)
-    train, labels = scoring.read_training_set(files.train), inputs.test.labels
+    training = scoring.read_training_set(train)
     mu, log_var = inputs.encode(inputs.x)
-    train_mu, _ = inputs.encode(model_inputs(train, inputs.metadata["binarisation"]))
-    predictions = predicted_classes(train_mu, train.labels, mu, settings.neighbours)
-    with inputs.progress(len(mu)) as bar:
-        terms = information(mu, log_var, settings.samples, settings.seed, bar.update)
-    variances = unit_variances(mu)
-    (active,) = active_units(variances, np.array([settings.threshold])).tolist()
-    metrics = {"active_units": active, **settings.model_dump(exclude={"seed"})}
-    metrics |= latent_metrics(terms, predictions, labels)
-    arrays: dict[str, NDArray[Any]] = {
-        **terms,
-        **{f"{name}_prediction": found for name, found in predictions.items()},
-        "labels": labels,
-        "unit_variances": variances,
-        "kl_per_dimension": mean_kl_per_dimension(mu, log_var),
-        "thresholds": THRESHOLDS,
-        "active_units": active_units(variances, THRESHOLDS),
+    train_mu, _ = inputs.encode(model_inputs(training, inputs.metadata["binarisation"]))
+    right = correct(train_mu, training.labels, mu, inputs.test.labels, settings.neighbours)
+    terms = information(mu, log_var, settings.samples, settings.seed)
+    variances = mu.astype(np.float64).var(0, ddof=1)
+    metrics = {
+        "active_units": int((variances > settings.threshold).sum()),
+        "images": len(mu),
+        "log_images": math.log(len(mu)),
+        **settings.model_dump(exclude={"seed"}),
+        **scoring.means({**terms, **right}),
     }
     summary = (
         "{active_units} active units, KL {kl:.2f} = mutual information {mutual_information:.2f} "
         "(at most {log_images:.2f}) + marginal KL {marginal_kl:.2f} nats, accuracy "
         "{knn_accuracy:.1%} (neighbours), {linear_accuracy:.1%} (linear)"
     )
-    inputs.write(files, arrays, metrics, summary)
+    inputs.write(files, {**terms, **right, "unit_variances": variances}, metrics, summary)

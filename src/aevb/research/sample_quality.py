@@ -18,23 +18,22 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import pairwise_distances
+from scipy.stats import entropy
+from sklearn.metrics import pairwise_distances_chunked
 from sklearn.neighbors import NearestNeighbors
+from torch import nn
 
 from aevb.data import model_inputs
-from aevb.evaluation import Floats
 from aevb.intervals import mean_and_se
 from aevb.model import VAE
-from aevb.plumbing.params import SampleQuality
+from aevb.plumbing.params import SampleQuality, TrainSet
 from aevb.report.figures import rows_figure, save_figure
 from aevb.research import scoring
-from aevb.research.classify import Network, classes, features, read_classifier
+from aevb.research.classify import Floats, classes, features, read_classifier
 from aevb.rng import Random
 
 BLOCK = 100
 """Samples that share a random stream; fixed, so that they do not depend on their number."""
-DISTANCES = 500
-"""Fake points whose distances to all real ones are held in memory at once."""
 FOLDS = 10
 """Disjoint parts of both sets whose spread gives the standard errors."""
 SEARCHED = 1000
@@ -42,7 +41,6 @@ SEARCHED = 1000
 COLUMNS, SHOWN, RANKS = 10, 20, ("nearest", "second", "third")
 """Of the figure: columns, samples, and rows of training images."""
 
-Arrays = dict[str, NDArray[Any]]
 Doubles = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
@@ -59,163 +57,140 @@ def samples(model: VAE, count: int, seed: int) -> tuple[Floats, Floats]:
     return torch.cat(means)[:count].numpy(), torch.cat(draws)[:count].numpy()
 
 
-def reach(points: Doubles, neighbours: int) -> Doubles:
-    """The distance of each point to its k-th nearest neighbour among the others, [N]."""
-    found = NearestNeighbors(n_neighbors=neighbours, algorithm="brute").fit(points)
-    return np.asarray(found.kneighbors()[0][:, -1])
+def search(points: NDArray[Any] | None, among: NDArray[Any], count: int) -> tuple[Doubles, Indices]:
+    """Euclidean distances of points [N, D] to the nearest of others and their indices, [N, count].
 
-
-def overlap(real: Doubles, fake: Doubles, neighbours: int) -> Arrays:
-    """Which points of each set are in the closed balls of the other, of radius `reach`.
-
-    Returns:
-        balls: int32 [M], the number of balls of real points that contain each fake one.
-        covered: bool [N], real points whose ball contains a fake one.
-        recalled: bool [N], real points that are in the ball of a fake one.
+    Without points, those of the others to the nearest in their own set.
     """
-    real_reach, fake_reach = reach(real, neighbours), reach(fake, neighbours)
-    balls = np.zeros(len(fake), np.int32)
-    covered, recalled = np.zeros((2, len(real)), bool)
-    for start in range(0, len(fake), DISTANCES):
-        block = slice(start, start + DISTANCES)
-        distance = pairwise_distances(fake[block], real)
-        inside = distance <= real_reach
-        balls[block] = inside.sum(1)
-        covered |= inside.any(0)
-        recalled |= (distance <= fake_reach[block, None]).any(0)
-    return {"balls": balls, "covered": covered, "recalled": recalled}
+    found = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(among)
+    distances, places = found.kneighbors(points)
+    return distances, places
+
+
+def nearest(points: Floats, among: Floats) -> Floats:
+    """The distance of each point to the nearest of others, [N], in float32.
+
+    Distances between binary images are roots of integers: those that are equal stay equal.
+    """
+    return search(points, among, 1)[0][:, 0].astype(np.float32)
+
+
+def balls(points: Doubles, centres: Doubles, radii: Doubles) -> Indices:
+    """The number of closed balls that contain each of the points, [N]."""
+    chunks = pairwise_distances_chunked(points, centres, working_memory=64)
+    return np.concatenate([(distances <= radii).sum(1) for distances in chunks])
 
 
 def frechet(real: Doubles, fake: Doubles) -> float:
     """Squared Fréchet distance of the Gaussians with the sets' means m, n and covariances S, T.
 
-    ‖m − n‖² + tr(S + T − 2 (S½ T S½)½) ≥ 0: Heusel et al. 2017 (arXiv:1706.08500), equation 6. In
+    ‖m − n‖² + tr(S + T − 2 (S T)½) ≥ 0: Heusel et al. 2017 (arXiv:1706.08500), equation 6. In
     other features than Inception's it is not the FID, and can only be compared with distances in
     the same features. It is biased upwards by about 1 / N.
     """
     (m, s), (n, t) = ((x.mean(0), np.atleast_2d(np.cov(x, rowvar=False))) for x in (real, fake))
-    # Symmetric, unlike (S T)½ with the same eigenvalues: rounding gives no complex numbers.
-    values, axes = np.linalg.eigh(s)
-    root = axes * np.sqrt(values.clip(0)) @ axes.T
-    both = np.sqrt(np.linalg.eigvalsh(root @ t @ root).clip(0)).sum()
-    return max(float(np.square(m - n).sum() + np.trace(s) + np.trace(t) - 2 * both), 0.0)
+    root = np.sqrt(np.linalg.eigvals(s @ t).real.clip(0)).sum()  # rounding may make them complex
+    return max(float(np.square(m - n).sum() + np.trace(s) + np.trace(t) - 2 * root), 0.0)
 
 
-def scores(real: Doubles, fake: Doubles, neighbours: int) -> tuple[dict[str, float], Arrays]:
-    """Precision, recall, density, coverage and Fréchet distance, and the `overlap`."""
-    points = overlap(real, fake, neighbours)
+def scores(real: Doubles, fake: Doubles, neighbours: int) -> dict[str, float]:
+    """Precision, recall, density, coverage and Fréchet distance."""
+    real_reach, fake_reach = (search(None, x, neighbours)[0][:, -1] for x in (real, fake))
+    around_fake = balls(fake, real, real_reach)
     return {
-        "precision": float(np.mean(points["balls"] > 0)),
-        "recall": float(np.mean(points["recalled"])),
-        "density": float(np.mean(points["balls"]) / neighbours),
-        "coverage": float(np.mean(points["covered"])),
+        "precision": float(np.mean(around_fake > 0)),
+        "recall": float(np.mean(balls(real, fake, fake_reach) > 0)),
+        "density": float(np.mean(around_fake) / neighbours),
+        "coverage": float(np.mean(search(real, fake, 1)[0][:, 0] <= real_reach)),
         "frechet": frechet(real, fake),
-    }, points
+    }
 
 
 def scores_with_errors(
-    real: Floats, fake: Floats, neighbours: int
-) -> tuple[dict[str, float], dict[str, float], Arrays]:
-    """Scores of sets of equal size, their standard errors, and the `overlap`.
+    real: Floats, fake: Floats, neighbours: int, suffix: str = ""
+) -> dict[str, float]:
+    """Scores of sets of equal size, each as NAME + suffix with its standard error.
 
     The error is the standard deviation over ten disjoint parts of both sets divided by √10. It is
     due to the choice of both sets, not to the training of a model.
     """
     x, y = real.astype(np.float64), fake.astype(np.float64)
-    result, points = scores(x, y, neighbours)
     # Every tenth point, since the order of a set may not be random (by writer, for example).
-    parts = [scores(x[i::FOLDS], y[i::FOLDS], neighbours)[0] for i in range(FOLDS)]
-    return result, {name: mean_and_se([part[name] for part in parts])[1] for name in result}, points
-
-
-def nearest(points: Floats, among: Floats, count: int = 1) -> tuple[Floats, Indices]:
-    """Euclidean distances to the nearest of other points and their indices, [N, count] each."""
-    found = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(among)
-    distances, places = found.kneighbors(points)
-    return distances.astype(np.float32), places
-
-
-def class_entropy(labels: NDArray[np.integer]) -> float:
-    """The entropy in nats of the shares of classes, at most log 10 = 2.303."""
-    shares = np.bincount(labels) / len(labels)
-    return math.fsum(share * math.log(1 / share) for share in shares.tolist() if share > 0)
+    parts = [scores(x[i::FOLDS], y[i::FOLDS], neighbours) for i in range(FOLDS)]
+    metrics = {}
+    for name, value in scores(x, y, neighbours).items():
+        metrics[f"{name}{suffix}"] = value
+        metrics[f"{name}{suffix}_se"] = mean_and_se([part[name] for part in parts])[1]
+    return metrics
 
 
 def sample_metrics(
-    network: Network, fake: Floats, test: Floats, train: Floats, chosen: Indices, neighbours: int
-) -> tuple[dict[str, float], Arrays]:
-    """All scores of samples [N, 784] against as many test images, and what they are computed from.
+    network: nn.Sequential,
+    fake: Floats,
+    test: Floats,
+    train: Floats,
+    chosen: Indices,
+    neighbours: int,
+) -> dict[str, float]:
+    """All scores of samples [N, 784] against as many test images.
 
     For reference, as many `chosen` training images are scored in place of the samples (`_real`).
 
     Returns:
-        In the classifier's features, the scores and the entropy of the predicted classes. In
-        pixels, for the first samples: `distance_to_train`, the mean distance to the nearest
-        training image, and that of test images (`_real`); it is 0 for copies, but small for blurred
-        images too. `closer_to_train`, the share of samples that are closer to one of the `chosen`
-        training images than to any test image, ties counted half; blur does not affect it: it is 1
-        for copies, and about 1/2 where nothing was memorised.
+        In the classifier's features, the scores and the entropy of the predicted classes in nats,
+        at most log 10 = 2.303. In pixels, for the first samples: `distance_to_train`, the mean
+        distance to the nearest training image, and that of test images (`_real`); it is 0 for
+        copies, but small for blurred images too. `closer_to_train`, the share of samples that are
+        closer to one of the `chosen` training images than to any test image, ties counted half;
+        blur does not affect it: it is 1 for copies, and about 1/2 where nothing was memorised.
     """
     metrics: dict[str, float] = {}
-    arrays: Arrays = {}
     test_features = features(network, test)
     for suffix, images in (("", fake), ("_real", train[chosen])):
         points = features(network, images)
-        found, errors, counted = scores_with_errors(test_features, points, neighbours)
-        counted["classes"] = classes(network, points)
-        found["class_entropy"] = class_entropy(counted["classes"])
-        metrics |= {f"{name}{suffix}": value for name, value in found.items()}
-        metrics |= {f"{name}{suffix}_se": error for name, error in errors.items()}
-        arrays |= {f"{name}{suffix}": array for name, array in counted.items()}
+        metrics |= scores_with_errors(test_features, points, neighbours, suffix)
+        metrics[f"class_entropy{suffix}"] = float(entropy(np.bincount(classes(network, points))))
     first = fake[:SEARCHED]
+    to_train, to_test = nearest(first, train[chosen]), nearest(first, test)
     distances = {
-        "distance_to_train": nearest(first, train)[0][:, 0],
-        "distance_to_train_real": nearest(test[:SEARCHED], train)[0][:, 0],
+        "distance_to_train": nearest(first, train),
+        "distance_to_train_real": nearest(test[:SEARCHED], train),
+        "closer_to_train": (np.sign(to_test - to_train) + 1) / 2,
     }
-    to_train, to_test = (nearest(first, x)[0][:, 0] for x in (train[chosen], test))
-    closer = {"closer_to_train": (np.sign(to_test - to_train) + 1) / 2}
-    return metrics | scoring.means(distances | closer), arrays | distances
+    return metrics | scoring.means(distances)
 
 
-class Files(scoring.FilesAndTrainSet):
-    """With the classifier and a figure."""
-
-    classifier: Annotated[Path, "the trained classifier (.safetensors)"]
-    figure: Annotated[Path, "samples and their nearest training images to write (.png)"]
-
-
-def main(files: Files, settings: SampleQuality) -> None:
-    """Sample, compare in features and pixels, write scores, counts and the figure."""
-    inputs = scoring.read_inputs("sample_quality", files)
-    network = read_classifier(files.classifier)
-    train, test = scoring.read_training_set(files.train), inputs.test
+def main(
+    files: scoring.Scored,
+    train: TrainSet,
+    classifier: Annotated[Path, "the trained classifier (.safetensors)"],
+    figure: Annotated[Path, "samples and their nearest training images to write (.png)"],
+    settings: SampleQuality,
+) -> None:
+    """Sample, compare in features and pixels, write the scores and the figure."""
+    inputs, network = scoring.read_inputs("sample_quality", files), read_classifier(classifier)
+    training, test = scoring.read_training_set(train), inputs.test
     images, neighbours = settings.images, settings.neighbours
-    count, least = min(len(train), len(test)), FOLDS * (neighbours + 1)
+    count, least = min(len(training), len(test)), FOLDS * (neighbours + 1)
     scoring.require(
         least <= images <= count,
         f"--images {images}: should be {least} or more, for {neighbours} neighbours in each of "
         f"{FOLDS} parts, and {count} at most, the number of images",
     )
     random = Random("sample_quality order", settings.seed)
-    of_test, of_train = (random.permutation(len(x))[:images] for x in (test, train))
+    of_test, of_train = (random.permutation(len(x))[:images] for x in (test, training))
     means, draws = samples(inputs.model, images, settings.seed)
     metrics: dict[str, float] = {"images": images, "neighbours": neighbours}
-    arrays: Arrays = {"test_index": of_test, "train_index": of_train}
     trained_on = inputs.metadata["binarisation"]
     for prefix, fake, pixels in (("", draws, trained_on), ("means_", means, "none")):
-        real = model_inputs(test, pixels)[of_test], model_inputs(train, pixels), of_train
-        found, counted = sample_metrics(network, fake, *real, neighbours)
+        real = model_inputs(test, pixels)[of_test], model_inputs(training, pixels), of_train
+        found = sample_metrics(network, fake, *real, neighbours)
         metrics |= {f"{prefix}{name}": value for name, value in found.items()}
-        arrays |= {f"{prefix}{name}": array for name, array in counted.items()}
-    shown, gray = means[:SHOWN], model_inputs(train, "none")
-    distances, places = nearest(shown, gray, len(RANKS))
-    arrays |= {"shown": shown, "neighbours": places, "neighbour_distances": distances}
+    shown, gray = means[:SHOWN], model_inputs(training, "none")
+    distances, places = search(shown, gray, len(RANKS))
+    title = f"Decoder means and the nearest training images, {inputs.run}"
     rows = [("decoder mean", shown), *zip(RANKS, gray[places.T], strict=True)]
-    title = (
-        f"Decoder means and the nearest training images, {inputs.run}\n"
-        f"mean distance to the nearest {metrics['means_distance_to_train']:.2f}, "
-        f"that of test images {metrics['means_distance_to_train_real']:.2f}"
-    )
-    save_figure(files.figure, rows_figure(rows, COLUMNS, title))
+    save_figure(figure, rows_figure(rows, COLUMNS, title))
     summary = "precision {precision:.3f}, recall {recall:.3f}, coverage {coverage:.3f}"
+    arrays: dict[str, NDArray[Any]] = {"shown": shown, "neighbours": places, "distances": distances}
     inputs.write(files, arrays, metrics, summary)

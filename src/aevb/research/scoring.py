@@ -1,44 +1,38 @@
 """What the stages on request share: their files, and how they write their results."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from threadpoolctl import threadpool_limits
 
 from aevb.data import ImageSet, fixed_draw, model_inputs, read_set
+from aevb.evaluation import Callback, Floats
+from aevb.exact import exact
 from aevb.files import InputError, write_json, write_tensors
 from aevb.intervals import mean_with_error
 from aevb.likelihoods import is_likelihood
 from aevb.model import VAE, read_model
 from aevb.plumbing import cli
-from aevb.plumbing.machine import repeatable
-from aevb.plumbing.params import Section, TestSet, TrainedModel, TrainSet
+from aevb.plumbing.params import Section, TestSet, TrainedModel
 
 
-class ModelAndTestSet(Section):
-    """The inputs of a stage that looks at a model."""
+class Files(Section):
+    """The files of a stage that looks at a model."""
 
     model: TrainedModel
     test: TestSet
+    arrays: Annotated[Path, "what the metrics or figures show, as arrays to write (.safetensors)"]
 
 
-class Files(ModelAndTestSet):
+class Scored(Files):
     """The files of a stage that scores a model."""
 
     metrics: Annotated[Path, "means over images to write (.json)"]
-    arrays: Annotated[Path, "arrays that the means are computed from, to write (.safetensors)"]
-
-
-class FilesAndTrainSet(Files):
-    """The files of a stage that also needs the training images."""
-
-    train: TrainSet
 
 
 def require(condition: bool, message: str) -> None:
@@ -63,24 +57,31 @@ class Inputs:
     model: VAE
     metadata: dict[str, Any]
     test: ImageSet
-    x: NDArray[np.float32]
+    x: Floats
 
-    def first(self, images: int, reserved: int = 0) -> NDArray[np.float32]:
-        """The first test images, [images, 784]; InputError if they include the reserved last."""
-        rest = f", of which the last {reserved} are kept for tuning" if reserved else ""
-        fault = f"--images {images}: the test set has {len(self.x)} images{rest}"
-        require(images + reserved <= len(self.x), fault)
+    def first(self, images: int) -> Floats:
+        """The first test images, [images, 784]; InputError if there are fewer."""
+        count = len(self.x)
+        require(images <= count, f"--images {images}: the test set has {count} images")
         return self.x[:images]
 
-    @torch.inference_mode()
-    def encode(self, x: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """mu and log sigma² of q(z|x), each [N, k]."""
-        mu, log_var = self.model.encode(torch.from_numpy(x))
-        return mu.numpy(), log_var.numpy()
+    def encode(self, x: Floats) -> tuple[Floats, Floats]:
+        """mu and log sigma² of q(z|x), each [N, k], in exact arithmetic."""
+        with exact():
+            parts = [self.model.encode(images) for images in torch.from_numpy(x).split(1000)]
+        mu, log_var = (torch.cat(tensors).numpy() for tensors in zip(*parts, strict=True))
+        return mu, log_var
 
-    def progress(self, total: int, unit: str = "image") -> Any:
-        """A progress bar, to be used as a context; its `update` is a callback."""
-        return cli.progress(None, f"{self.stage} {self.run}", total, unit)
+    def decode(self, z: Floats) -> Floats:
+        """E[x|z], [..., 784], for latents [..., k], in exact arithmetic."""
+        with exact():
+            return self.model.mean(torch.from_numpy(z)).numpy()
+
+    @contextmanager
+    def exactly(self, total: int, unit: str = "image") -> Iterator[Callback]:
+        """Exact arithmetic with a progress bar; gives the callback that moves it."""
+        with cli.progress(None, f"{self.stage} {self.run}", total, unit) as bar, exact():
+            yield bar.update
 
     def is_log_likelihood(self) -> dict[str, int]:
         """A metric: 1 if the likelihood suits the binarisation, so that bounds bound log p(x)."""
@@ -89,8 +90,8 @@ class Inputs:
 
     def write(
         self,
-        files: Files,
-        arrays: dict[str, NDArray[Any]],
+        files: Scored,
+        arrays: Mapping[str, NDArray[Any]],
         metrics: Mapping[str, float],
         summary: str,
     ) -> None:
@@ -98,16 +99,17 @@ class Inputs:
         name = f"{self.stage} {self.run}"
         for metric, value in metrics.items():
             require(math.isfinite(value), f"{name}: {metric} is {value}; train the model again")
-        write_tensors(files.arrays, self.stage, arrays, self.metadata)
+        self.write_arrays(files, arrays)
         write_json(files.metrics, metrics)
-        mark = "" if metrics.get("is_log_likelihood", 1) else " († not a log-likelihood)"
-        cli.log.info("%s: %s%s, wrote %s", name, summary.format(**metrics), mark, files.metrics)
+        cli.log.info("%s: %s, wrote %s", name, summary.format(**metrics), files.metrics)
+
+    def write_arrays(self, files: Files, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Write the arrays with the metadata of the model."""
+        write_tensors(files.arrays, self.stage, dict(arrays), self.metadata)
 
 
-def read_inputs(stage: str, files: ModelAndTestSet) -> Inputs:
-    """Make the computation repeatable, and read the model and the test images."""
-    repeatable()
-    threadpool_limits(1)
+def read_inputs(stage: str, files: Files) -> Inputs:
+    """Read the model and the test images."""
     model, metadata = read_model(files.model)
     test = read_set(files.test)
     run = f"k = {model.latent_dim}, seed {metadata['seed']}"
