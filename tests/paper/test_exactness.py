@@ -108,7 +108,7 @@ def test_leapfrog_is_reversible_and_its_error_is_of_second_order():
     exact, beta = model(), 0.7
     x = torch.from_numpy(exact.draw(10))
     start = ais.state_at(exact, x, chains_at_target(exact, x, beta, 8))
-    momentum = ais.normal(Random("test", 9), (8, 10, K))
+    momentum = ais.normal([Random("test", 9)], (8, 10, K))
 
     def energy(state: ais.State, momentum: Tensor) -> Tensor:
         return momentum.double().square().sum(-1) / 2 - state.log_density(beta)
@@ -133,9 +133,9 @@ def test_a_transition_converges_to_its_target_and_leaves_it_invariant(beta, step
     z = chains_at_target(exact, x, beta, chains)
     if start == "elsewhere":
         z = 2 * z + 1
-    state, random, shares = ais.state_at(exact, x, z), Random("test", 9), []
+    state, streams, shares = ais.state_at(exact, x, z), [Random("test", 9)], []
     for _ in range(10 if start == "target" else 60):
-        state, share = ais.transition(exact, x, state, beta, step, 4, random)
+        state, share = ais.transition(exact, x, state, beta, step, 4, streams)
         shares.append(float(share.mean()))
     # The steps are so large that the dynamics without rejections would miss the target.
     assert 0.5 < np.mean(shares) < 0.97
@@ -152,7 +152,7 @@ def test_diverging_dynamics_are_rejected():
     exact = model()
     x = torch.from_numpy(exact.draw(3))
     state = ais.state_at(exact, x, chains_at_target(exact, x, 1, 7))
-    moved, share = ais.transition(exact, x, state, 1, 1e4, 20, Random("test", 9))
+    moved, share = ais.transition(exact, x, state, 1, 1e4, 20, [Random("test", 9)])
     assert torch.equal(moved.z, state.z)
     assert not share.any()
 

@@ -34,6 +34,8 @@ TUNING = 25
 """Test images, the last ones, that the step sizes are tuned on."""
 
 Doubles = NDArray[np.float64]
+Streams = list[Random]
+"""A stream of random numbers for each block of images."""
 
 
 class State(NamedTuple):
@@ -72,27 +74,28 @@ def leapfrog(
     return state, momentum
 
 
-def normal(random: Random, shape: tuple[int, ...]) -> Tensor:
-    """Standard normal numbers, [R, B, k]; those of an image do not depend on B ≤ BLOCK."""
+def normal(streams: Streams, shape: tuple[int, ...]) -> Tensor:
+    """Standard normal numbers, [R, B, k]; those of an image do not depend on B."""
     chains, images, k = shape
-    return torch.from_numpy(random.normal((chains, BLOCK, k)))[:, :images].contiguous()
+    blocks = [torch.from_numpy(random.normal((chains, BLOCK, k))) for random in streams]
+    return torch.cat(blocks, 1)[:, :images].contiguous()
 
 
 def transition(
-    model: VAE, x: Tensor, state: State, beta: float, step: float, count: int, random: Random
+    model: VAE, x: Tensor, state: State, beta: float, step: float, count: int, streams: Streams
 ) -> tuple[State, Tensor]:
     """One transition of Hamiltonian Monte Carlo, which leaves p(z) p(x|z)^beta invariant.
 
     Returns:
         The new state, and the probability with which the move was accepted, [R, B].
     """
-    momentum = normal(random, state.z.shape)
+    momentum = normal(streams, state.z.shape)
     moved, turned = leapfrog(model, x, state, momentum, beta, step, count)
     log_ratio = moved.log_density(beta) - state.log_density(beta)
     log_ratio += (momentum.double().square() - turned.double().square()).sum(-1) / 2
     log_ratio = torch.where(log_ratio.isnan(), -math.inf, log_ratio)  # the dynamics diverged
-    uniform = torch.from_numpy(1 - random.uniform((len(state.z), BLOCK)))[:, : len(x)]
-    accepted = uniform.double().log() <= log_ratio
+    blocks = [torch.from_numpy(1 - random.uniform((len(state.z), BLOCK))) for random in streams]
+    accepted = torch.cat(blocks, 1)[:, : len(x)].double().log() <= log_ratio
     z, log_px, gradient = (
         torch.where(accepted.reshape(accepted.shape + (1,) * (a.ndim - 2)), a, b)
         for a, b in zip(moved, state, strict=True)
@@ -124,11 +127,11 @@ def tuned(model: VAE, x: Floats, temperatures: int, count: int, seed: int) -> Pl
     Chains go from the prior to p(z|x) once, and the step grows or shrinks as moves are accepted.
     """
     betas, steps, step = schedule(temperatures), [], 0.5
-    images, random = torch.from_numpy(x), Random("ais tune", seed)
-    state = state_at(model, images, normal(random, (1, len(x), model.latent_dim)))
+    images, streams = torch.from_numpy(x), [Random("ais tune", seed)]
+    state = state_at(model, images, normal(streams, (1, len(x), model.latent_dim)))
     for beta in betas:
         steps.append(step)
-        state, acceptance = transition(model, images, state, beta, step, count, random)
+        state, acceptance = transition(model, images, state, beta, step, count, streams)
         step *= float(torch.exp(0.2 * (acceptance.mean() - ACCEPTANCE)))
     return Plan(betas, steps, count)
 
@@ -149,23 +152,21 @@ def log_weights(
     """
     path = list(range(len(plan.betas)))[:: 1 if posterior is None else -1]
     direction = "ais forward" if posterior is None else "ais backward"
-    weights, shares = [], []
-    for block, images in enumerate(torch.from_numpy(x).split(BLOCK)):
-        random = Random(direction, seed, block)
-        z = normal(random, (chains, len(images), model.latent_dim))
-        if posterior is not None:
-            z = torch.from_numpy(posterior[block * BLOCK :][:BLOCK]).repeat(chains, 1, 1)
-        state = state_at(model, images, z)
-        total = torch.zeros(chains, len(images), dtype=torch.float64)
-        for here, there in pairwise(path):
-            total += abs(plan.betas[there] - plan.betas[here]) * state.log_px.double()
-            if there != path[-1]:  # no weight depends on a last move
-                move = plan.betas[there], plan.steps[there], plan.leapfrog
-                state, share = transition(model, images, state, *move, random)
-                shares.append(share.mean(0))
-            callback(len(images))
-        weights.append(total.numpy())
-    return np.concatenate(weights, 1), float(torch.cat(shares).mean())
+    streams = [Random(direction, seed, block) for block in range(math.ceil(len(x) / BLOCK))]
+    z, shares = normal(streams, (chains, len(x), model.latent_dim)), []
+    if posterior is not None:
+        z = torch.from_numpy(posterior).repeat(chains, 1, 1)
+    images = torch.from_numpy(x)
+    state = state_at(model, images, z)
+    total = torch.zeros(chains, len(x), dtype=torch.float64)
+    for here, there in pairwise(path):
+        total += abs(plan.betas[there] - plan.betas[here]) * state.log_px.double()
+        if there != path[-1]:  # no weight depends on a last move
+            move = plan.betas[there], plan.steps[there], plan.leapfrog
+            state, share = transition(model, images, state, *move, streams)
+            shares.append(share)
+        callback(len(x))
+    return total.numpy(), float(torch.stack(shares).mean())
 
 
 def lower_bound(log_weights: Doubles) -> Doubles:

@@ -159,6 +159,7 @@ def above_the_elbo(shown: pd.DataFrame) -> Figure:
     title = "Bounds on log p(x) against the number of samples, test images, ± standard error"
     figure = new_figure(8, 4.8, title)
     axis = figure.add_subplot()
+    colours = sns.color_palette(PALETTE, shown["run"].nunique())
     for number, (run, rows) in enumerate(shown.groupby("run", sort=False)):
         found = rows.set_index("metric")
         iwae = found.filter(regex=r"^iwae_\d+_minus_elbo$", axis=0)
@@ -169,8 +170,8 @@ def above_the_elbo(shown: pd.DataFrame) -> Figure:
             (iwae["k"], iwae, "o", f"IWAE bound, {run}"),
             (place, ais, "D", f"AIS, at no K, {run}"),
         ):
-            colour = sns.color_palette(PALETTE)[number]
-            axis.errorbar(x, y["value"], y["se"], None, marker=marker, color=colour, label=label)
+            style = {"marker": marker, "color": colours[number], "label": label, "capsize": 3}
+            axis.errorbar(x, y["value"], y["se"], **style)
     axis.set(xscale="log", xlabel="K, samples of z per image", ylabel="nats above the ELBO")
     figure.legend(loc="outside lower center", ncols=2)
     return figure
@@ -185,11 +186,12 @@ def noise_of_the_gradient(shown: pd.DataFrame) -> Figure:
     runs = dict([*shown.groupby("run", sort=False)])
     title = "Noise of the gradient of E log p(x|z) by μ(x), mean over L draws, test images"
     figure, axes = panels_figure(runs, 4, 4, title)
-    draws = np.array([1, 1000])
+    draws, colours = np.array([1, 1000]), sns.color_palette(PALETTE, len(ESTIMATORS))
     for axis, rows in zip(axes, runs.values(), strict=True):
         values = rows.set_index("metric")["value"]
-        for name, label in ESTIMATORS.items():
-            axis.plot(draws, np.sqrt(values[f"variance_{name}"] / draws), label=label)
+        for (name, label), colour in zip(ESTIMATORS.items(), colours, strict=True):
+            noise = np.sqrt(values[f"variance_{name}"] / draws)
+            axis.plot(draws, noise, color=colour, label=label)
         # The estimate is unbiased, so with few draws it may be below 0.
         norm = math.sqrt(max(values["squared_norm_reparametrised"], 0))
         axis.axhline(norm, color="black", linestyle="--", label="norm of the gradient")
