@@ -23,9 +23,11 @@ results: $(ready)  ## set up .venv and run the experiment: snakemake --cores all
 
 report: results  ## report.html: tables, figures and the workflow in one file
 	snakemake --report report.html
+	@echo "Open report.html"
 
-handin: $(ready)  ## the answers to the exercises with the present numbers
+handin: $(ready)  ## the answers to the exercises with the present numbers, as HTML and PDF
 	snakemake --cores all handin
+	@echo "Open results/handin/answers.html or results/handin/answers.pdf"
 
 $(ready): requirements.lock
 	$(PYTHON) -m venv .venv
