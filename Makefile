@@ -35,10 +35,10 @@ report: results  ## report.html: tables, figures and the workflow in one file
 	@$(stopped) snakemake --report report.html
 	@echo "Open report.html in a browser."
 
-handin: $(ready)  ## the answers to the exercises with the present numbers
+handin: $(ready)  ## the answers to the exercises with the present numbers, as HTML and PDF
 	@python src/repair.py
 	@$(stopped) snakemake handin
-	@echo "Open results/handin/answers.html in a browser."
+	@echo "Open results/handin/answers.html or results/handin/answers.pdf."
 
 playground: $(ready)  ## a page to play with: draw a digit, move its code, see it decoded
 	@python src/repair.py

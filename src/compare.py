@@ -15,6 +15,7 @@ from aevb.report.comparison import FIGURES, STUDY_FIGURES
 from aevb.report.discussion import discussion
 from aevb.report.figures import save_figure
 from aevb.report.runs import read_run
+from aevb.report.settings import settings as settings_table
 
 
 def main(
@@ -43,6 +44,7 @@ def main(
     }
     if not variants:
         texts["table.tex"] = tables.as_latex(table)
+        texts["settings.md"] = settings_table(found[""])
     for name, text in texts.items():
         write_text(output / name, text)
     for name in STUDY_FIGURES if variants else FIGURES:

@@ -1,16 +1,15 @@
-"""Insert the present results into a Markdown document, and print it as one page of HTML.
+"""Insert the present results into a Markdown document, and typeset it as HTML and PDF.
 
 The text between `<!-- FILE.md -->` and `<!-- end -->` is replaced by the text of the file; its path
 is relative to the document, as in a link.
 """
 
-import base64
 import os.path
 import re
 from pathlib import Path
 from typing import Annotated
 
-from aevb.files import read_bytes, write_text
+from aevb.files import read_bytes, write_bytes, write_text
 from aevb.plumbing import cli
 
 RELATIVE = r"(?!\w+:|#)[^)\s]+"
@@ -18,20 +17,6 @@ BLOCK = re.compile(r"(?<=<!-- )(\S+\.md)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
 PATH = re.compile(rf"(?<=\]\(){RELATIVE}(?=\))|(?<=<!-- )\S+\.md(?= -->)")
 LINK = re.compile(rf"(?<!!)\[([^\]]*)\]\({RELATIVE}\)")
 PICTURE = re.compile(rf"(?<=!\[)([^\]]*)\]\(({RELATIVE})(?=\))")
-PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<title>{title}</title>
-<style>
-body {{ max-width: 62em; margin: 2em auto; padding: 0 1em; font: 16px/1.5 sans-serif }}
-img {{ max-width: 100%; display: block; margin: 1em 0 }}
-table {{ border-collapse: collapse; font-size: 0.9em; display: block; overflow-x: auto }}
-th, td {{ border: 1px solid #bbb; padding: 0.3em 0.6em; text-align: left }}
-pre {{ background: #f4f4f4; padding: 0.8em; overflow-x: auto }}
-@media print {{ pre, table, img {{ break-inside: avoid }} }}
-</style>
-{body}</html>
-"""
 
 
 def shown(text: str) -> list[str]:
@@ -58,36 +43,50 @@ def moved(text: str, source: Path, target: Path) -> str:
     return PATH.sub(lambda path: Path(os.path.relpath(source / path[0], target)).as_posix(), text)
 
 
-def page(text: str, folder: Path) -> str:
-    """A document as one self-contained HTML page.
+def typeset(text: str, folder: Path) -> tuple[str, bytes]:
+    """A document in `folder` as one HTML page and as PDF, both with its pictures inside.
 
-    Pictures are embedded; links to files of the project are replaced by their text.
+    Links to files of the project are replaced by their text.
 
     Raises:
         InputError: if a picture is missing.
     """
-    from markdown_it import MarkdownIt  # here, since the workflow imports this file without it
+    import pypandoc  # here, since the workflow imports this file without them
+    import typst
 
-    def embedded(picture: re.Match[str]) -> str:
-        content = base64.b64encode(read_bytes(folder / picture[2])).decode()
-        return f"{picture[1]}](data:image/png;base64,{content}"
+    def absolute(picture: re.Match[str]) -> str:
+        read_bytes(folder / picture[2])  # pandoc would only warn
+        return f"{picture[1]}](<{(folder / picture[2]).resolve()}>"
 
-    text = LINK.sub(r"\1", PICTURE.sub(embedded, text))
-    text = re.sub(r" (?=[±†])|(?<=±) ", "\N{NO-BREAK SPACE}", text)
-    body = MarkdownIt("commonmark").enable("table").render(text)
-    return PAGE.format(title=text.partition("\n")[0].lstrip("# "), body=body)
+    def pandoc(to: str) -> str:
+        template = f"--template={Path(__file__).with_suffix(f'.{to}')}"
+        options = ["--shift-heading-level-by=-1", "--embed-resources", "--mathml", "--toc"]
+        options += [template, "--toc-depth=1"]
+        return str(pypandoc.convert_text(text, to, "gfm+implicit_figures+smart", options))
+
+    text = LINK.sub(r"\1", PICTURE.sub(absolute, text))
+    one_line = r" (?=[±†%])|(?<=±) |(?<=[ (*][kK]) (?==)|(?<=[kK] =) "  # 1 ± 2, 5 %, k = 3
+    text = re.sub(one_line, "\N{NO-BREAK SPACE}", text)
+    text = re.sub(r"(?<=[| \[])-(?=\d)", "\N{MINUS SIGN}", text)
+    source = pandoc("typst").encode()
+    # Its annotations ask for one type of source and root.
+    pdf: bytes = typst.compile(source, root="/", ignore_system_fonts=True)  # type: ignore[type-var]
+    return pandoc("html"), pdf
 
 
 def main(
     document: Annotated[Path, "the document (.md)"],
     markdown: Annotated[Path, "where to write it with the results (.md)"],
     html: Annotated[Path | None, "where to write the page (.html)"] = None,
+    pdf: Annotated[Path | None, "where to write the PDF"] = None,
 ) -> None:
-    """Fill the document, write it and its page."""
+    """Fill the document; write it, its page and its PDF."""
     source, target = document.parent, markdown.parent
     text = filled(read_bytes(document).decode(), source)
-    if html is not None:
-        write_text(html, page(text, source))
+    if html and pdf:
+        page, paper = typeset(text, source)
+        write_text(html, page)
+        write_bytes(pdf, paper)
     write_text(markdown, moved(text, source, target))
     cli.log.info("document: wrote %s", markdown)
 

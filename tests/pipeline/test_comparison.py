@@ -12,6 +12,7 @@ from scipy import stats
 from scipy.spatial.distance import pdist
 
 from aevb.files import write_csv, write_json, write_tensors
+from aevb.plumbing.params import Model, Train
 from aevb.report import tables
 from aevb.report.comparison import FIGURES, STUDY_FIGURES, pushed_apart
 from aevb.report.discussion import discussion
@@ -62,6 +63,8 @@ def a_run(
         "labels": (np.arange(N) % 10).astype(np.uint8),
     }
     metadata = {
+        **Model().model_dump(),
+        **Train(device="cpu").model_dump(),
         "latent_dim": latent_dim,
         "seed": seed,
         "data": {"name": "kmnist"},

@@ -53,7 +53,7 @@ def commands(page: str) -> list[list[str]]:
     """The words of each command of ours on a page, in sh blocks and in `code`."""
     lines = [line for block in blocks(page, "sh") for line in block.replace("\\\n", "").split("\n")]
     lines += [line.partition("# or: ")[2] for line in lines]
-    prose = re.sub(r"^```.*?^```$", "", page, flags=re.MULTILINE | re.DOTALL)
+    prose = re.sub(r"^ *```.*?^ *```$", "", page, flags=re.MULTILINE | re.DOTALL)
     lines += re.findall(r"`([^`]+)`", prose)
     return [words for line in lines for words in of_a_line(line)]
 
@@ -194,7 +194,9 @@ def scripts() -> dict[str, str]:
     known = "\n".join(block for page in PAGES.values() for block in blocks(page, "sh"))
     for name, page in PAGES.items():
         parts = []
-        for match in re.finditer(r"^```sh\n(.*?)^```$|^```.*?^```$|`([^`]+)`", page, re.M | re.S):
+        for match in re.finditer(
+            r"^```sh\n(.*?)^```$|^ *```.*?^ *```$|`([^`]+)`", page, re.M | re.S
+        ):
             block, code = match.groups(default="")
             if code.startswith(tuple(f"{tool} " for tool in TOOLS)) and code not in known:
                 block = f"{code}\n"

@@ -1,13 +1,18 @@
-"""Results in documents: inserted, moved with their links, and shown as one HTML page."""
+"""Results in documents: inserted, moved with their links, and typeset as HTML and PDF."""
 
 import base64
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from matplotlib.image import imsave
 
 from aevb.files import InputError
-from document import filled, moved, page, shown
+from aevb.plumbing.params import Model, Train
+from aevb.report.runs import Run
+from aevb.report.settings import settings
+from document import filled, moved, shown, typeset
 from graph import ROOT
 from stages import run_or_raise
 
@@ -28,6 +33,12 @@ kept
 | k | 3 |
 |---|---|
 | ± | <1 |
+
+## End
+
+$$
+q_\\phi(z|x) = \\frac{1}{2} \\odot \\mathcal{N}(0, I)
+$$
 """
 
 
@@ -37,7 +48,7 @@ def docs(tmp_path: Path) -> Path:
     (tmp_path / "docs").mkdir()
     (tmp_path / "results").mkdir()
     (tmp_path / "results/table.md").write_text("| new |\n|---|\n| ± 2 |\n", encoding="utf-8")
-    (tmp_path / "results/a.png").write_bytes(b"\x89PNG not really")
+    imsave(tmp_path / "results/a.png", [[0.0, 1.0]])
     return tmp_path / "docs"
 
 
@@ -58,34 +69,41 @@ def test_links_of_a_moved_document_have_the_same_targets(docs):
     assert moved(DOCUMENT, docs, docs) == DOCUMENT
 
 
-def test_a_page_is_self_contained(docs):
-    text = page(filled(DOCUMENT, docs), docs)
-    picture = base64.b64encode(b"\x89PNG not really").decode()
-    assert re.findall(r'(?:href|src)="(.*?)"', text) == [
+def test_the_page_and_the_pdf_contain_all_they_show(docs):
+    page, pdf = typeset(filled(DOCUMENT, docs), docs)
+    picture = base64.b64encode((docs / "../results/a.png").read_bytes()).decode()
+    assert re.findall(r'(?:href|src)="(.*?)"', page) == [
+        "#end",  # in the table of contents
         "https://example.org/x.md",
         "#end",
         f"data:image/png;base64,{picture}",
     ]
-    assert "See the code, <a" in text
-    assert "\N{NO-BREAK SPACE}".join(("<td>±", "2</td>")) in text
-    assert text.count("<table>") == 2
-    assert "<title>A title</title>" in text
-    assert "&lt;1" in text
+    assert 'id="end"' in page
+    assert 'name="viewport"' in page
+    assert "See the code, <a" in page
+    assert "±\N{NO-BREAK SPACE}2</td>" in page
+    assert page.count("<table>") == 2
+    assert "<title>A title</title>" in page
+    assert "&lt;1" in page
+    assert page.count("<math ") == 1
+    assert "<mfrac>" in page
+    assert pdf.startswith(b"%PDF")
+    assert typeset(filled(DOCUMENT, docs), docs) == (page, pdf)
 
 
 def write(docs: Path) -> tuple[Path, Path]:
     """Run the script on docs/a.md."""
     (docs / "a.md").write_text(DOCUMENT, encoding="utf-8")
-    outputs = docs / "out/a.md", docs / "out/a.html"
-    words = ["--document", docs / "a.md", "--markdown", outputs[0], "--html", outputs[1]]
+    markdown, html, pdf = (docs / f"out/a.{end}" for end in ("md", "html", "pdf"))
+    words = ["--document", docs / "a.md", "--markdown", markdown, "--html", html, "--pdf", pdf]
     run_or_raise("document", *words)
-    return outputs
+    return markdown, html
 
 
 def test_the_script_writes_the_document_and_its_page(docs):
     markdown, html = write(docs)
     assert "(../../results/a.png)" in markdown.read_text(encoding="utf-8")
-    assert "<th>new</th>" in html.read_text(encoding="utf-8")
+    assert "new</th>" in html.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ["a.png", "table.md"])
@@ -101,3 +119,39 @@ def test_the_documents_of_this_project_show_results():
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     names = {Path(name).name for path in pages for name in shown(path.read_text(encoding="utf-8"))}
     assert {"table.md", "discussion.md", "samples.png"} <= names
+
+
+def test_all_formulas_of_the_answers_are_typeset():
+    """Pandoc leaves TeX that it cannot read as it is, and so does GitHub."""
+    docs = ROOT / "docs"
+    text = re.sub(r"!\[.*", "", (docs / "answers.md").read_text(encoding="utf-8"))
+    page, _ = typeset(text, docs)
+    formulas = re.findall(r"\$\$.*?\$\$|\$[^$]+\$", text, re.DOTALL)
+    assert page.count("<math ") == len(formulas) > 50
+    assert "$" not in page
+    # In GitHub's Markdown these are lists, quotes, headings, escapes or forbidden.
+    for formula in formulas:
+        assert re.search(r"^[-+*>=]|\\[^a-zA-Z]|\\operatorname", formula, re.MULTILINE) is None
+
+
+@pytest.mark.parametrize("validated", [True, False])
+def test_the_settings_are_those_of_the_runs(validated):
+    values = {**Model(hidden=30).model_dump(), **Train(max_epochs=7, decay=0.25).model_dump()}
+    values |= {"data": {"name": "kmnist"}, "train_images": 1234, "device": "cpu"}
+    history = pd.DataFrame({"validation_elbo": [-1.0 if validated else float("nan")]})
+    metrics = {"images": 4321, "iwae_k": 9}
+    runs = [
+        Run(k, seed, metrics, history, {}, {}, {}, values) for k in (2, 5) for seed in (0, 1)
+    ]  # fmt: skip
+    rows = dict(re.findall(r"\| (.*) \| (.*) \|", settings(runs)))
+    assert rows["dimensions of z"] == "k = 2, 5"
+    assert rows["seeds"] == "0, 1"
+    assert rows["hidden layers"].startswith("30 ")
+    assert rows["learning rate"].endswith("25 % of training")
+    assert rows["samples of z per image"] == "r = 1 in training, 9 in testing"
+    assert "1,234 training images" in rows["data"]
+    assert "4,321 test images" in rows["data"]
+    assert rows["stopping"].startswith("after 7 epochs")
+    assert ("validation" in rows["stopping"]) == validated
+    assert ("validation" in rows["data"]) == validated
+    assert (rows["weights"] == "the last") == (not validated)

@@ -54,6 +54,10 @@ def reported(tree: Path, targets: str = "") -> dict[str, dict[str, Any]]:
     for table in (tree / path for path in shown if path.endswith("/table.csv")):
         for elbo in re.findall(r"-\d+\.\d\d", table.with_suffix(".md").read_text()):
             assert elbo in description
+        for name in ("samples.png", "learning_curves.png"):
+            path = table.with_name(name).relative_to(tree).as_posix()
+            assert f"results['{path}'].data_uri" in description
+            assert path in shown
     return dict(shown)
 
 

@@ -51,6 +51,7 @@ rule compare:
     output:
         *comparison("results/{study}comparison", FIGURES),
         "results/{study}comparison/table.tex",
+        "results/{study}comparison/settings.md",
     log:
         "logs/{study}compare.log",
     localrule: True

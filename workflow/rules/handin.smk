@@ -13,16 +13,17 @@ rule document:
     input:
         document="docs/answers.md",
         results=shown_in_the_answers,
-        code=code("document"),
+        code=[*code("document"), "src/document.html", "src/document.typst"],
     output:
         markdown="results/handin/answers.md",
         html="results/handin/answers.html",
+        pdf="results/handin/answers.pdf",
     log:
         "logs/document.log",
     localrule: True
     shell:
         "python src/document.py --document {input.document} --markdown {output.markdown} "
-        "--html {output.html} --log {log}"
+        "--html {output.html} --pdf {output.pdf} --log {log}"
 
 
 rule handin:
