@@ -66,7 +66,7 @@ def refusal(check: Callable[[Any], Any], content: Any) -> str:
 # Flags.
 
 
-@cases(1500)
+@cases(600)
 @given(key=st.sampled_from(["name", "mirror", "sha256"]), word=words)
 def test_a_hostile_word_is_refused_or_arrives_as_it_is(key, word):
     """Both engines build the same command line, from which a shell passes the word on unchanged."""
@@ -134,7 +134,7 @@ def texts(draw: st.DrawFn) -> str:
     return "\n".join(lines) + "\n"
 
 
-@cases(700)
+@cases(400)
 @given(text=texts())
 def test_both_engines_read_the_same_values_or_the_text_is_refused(text, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "params.yaml"
