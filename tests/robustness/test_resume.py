@@ -405,7 +405,7 @@ def test_a_training_that_outlives_its_engine_keeps_a_second_one_out(engine, tree
         os.kill(pid, signal.SIGCONT)
         os.kill(pid, signal.SIGTERM)
         assert wait_for(lambda: not (tree / LOCK).exists())
-    assert "stopped by SIGTERM" in (tree / LOG).read_text()
+    assert "stopped by SIGTERM" in (tree.parent / "log").read_text()
     assert not (tree / MODEL).exists()
     # Snakemake resumes even where it is told to make everything again.
     run(ENGINES[engine] if engine == "dvc" else f"snakemake --forceall --cores 1 {MODEL}", tree)

@@ -340,10 +340,13 @@ def read_yaml(path: Path) -> Any:
         ours, theirs = (yaml.safe_dump(value, sort_keys=False).splitlines() for value in values)
     except Exception as error:  # KeyError for `!!bool x` …
         raise ValueError(f"{path}: cannot be read as YAML ({one_line(str(error))})") from None
+    section = ""
     for mine, other in zip_longest(ours, theirs, fillvalue=""):
+        if not mine.startswith((" ", "-")):
+            section = mine.partition(":")[0]
         if mine != other:
-            differ = one_line(f"Snakemake reads `{mine.strip()}` and DVC `{other.strip()}`")
-            raise ValueError(f"{path}: {differ}; write numbers plainly, as 0.001")
+            differ = f"{section}: Snakemake reads `{mine.strip()}` and DVC `{other.strip()}`"
+            raise ValueError(f"{path}: {one_line(differ)}; write numbers plainly, as 0.001")
     return values[0]
 
 
