@@ -80,6 +80,8 @@ lint: $(ready)  ## check formatting, types, rules and generated files
 	snakefmt --check Snakefile workflow/rules
 	python src/params.py schema | diff workflow/schemas/params.schema.json -
 	python src/params.py markdown | diff docs/parameters.md -
+	python src/params.py yaml | grep -o '#.*' > .comments.tmp
+	grep -o '#.*' params.yaml | diff - .comments.tmp
 	python src/params.py dvc | diff dvc.yaml -
 	$(committed_documents)
 
@@ -100,10 +102,9 @@ diff: $(ready)  ## is a change real? make diff AGAINST=main~3 EXPERIMENT=rate-2
 bench: $(ready)  ## time to a given ELBO compared with textbook loops, 10 minutes
 	python benchmarks/bench.py $(if $(EXAMPLES),--examples $(EXAMPLES))
 
-generated: $(ready)  ## write all files generated from the code; resets params.yaml
+generated: $(ready)  ## write the files generated from the code, but not params.yaml
 	python src/params.py schema > workflow/schemas/params.schema.json
 	python src/params.py markdown > docs/parameters.md
-	python src/params.py yaml > params.yaml
 	python src/params.py dvc > .dvc.yaml.tmp && mv .dvc.yaml.tmp dvc.yaml
 
 documents: $(ready)  ## write the present results into README.md and docs/

@@ -29,3 +29,15 @@ rule all:
             *rules.reconstruct.output,
             *rules.compare.output,
         ),
+
+
+# A target for each study, for example `snakemake --cores 4 seeds`.
+for name in STUDIES:
+    if workflow.is_rule(name):
+        raise WorkflowError(f"studies/{name}.yaml: {name} is a rule already; rename the file")
+
+    rule:
+        name:
+            name
+        input:
+            expand([str(file) for file in rules.compare_study.output], name=name),

@@ -14,8 +14,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
-import pooch
-
 from aevb.data import DATASET_FILE, RAW_FILES, check_pair, parse_idx
 from aevb.datasets import DATASETS
 from aevb.files import InputError, write_bytes, write_json
@@ -31,8 +29,6 @@ def main(
     bundled: Annotated[Path, "folder with MNIST's .gz files"] = Path("data/mnist"),
 ) -> None:
     """Find and check the four files, then write them and, as the last file, dataset.json."""
-    if len(data.sha256) not in (0, 4):
-        raise InputError(f"--sha256 needs four checksums or none, not {len(data.sha256)}")
     known = data.sha256 or DATASETS[data.name].sha256
     digests = known or [md5 for _, md5 in published(data.name).resources]
     found = {}
@@ -64,16 +60,16 @@ def sources(data: Data, file: str, digest: str, bundled: Path, output: Path) -> 
     """
     mirrors = []
     for mirror in (os.environ.get("AEVB_MIRROR") or "none", data.mirror):
-        place = f"{os.path.expanduser(mirror).rstrip('/')}/{file}"
+        place = os.path.expanduser(mirror).rstrip("/")
         if mirror.startswith(URL):
-            mirrors.append(f"{place}.gz")
+            mirrors.append(f"{place}/{file}.gz")
         elif mirror != "none":
-            if not os.path.isdir(os.path.dirname(place)):
+            if not os.path.isdir(place):
                 raise InputError(
                     f"mirror {mirror}: neither an existing folder nor a URL; correct data.mirror "
                     "or AEVB_MIRROR"
                 )
-            mirrors += [f"{place}.gz", place]
+            mirrors += [f"{place}/{file}.gz", f"{place}/{file}"]
     if len(digest) == 64 and (output / file).exists():  # MD5 is of the .gz, not of this file
         yield str(output / file)
     shipped = [f"{bundled}/{file}.gz"] if data.name == "mnist" else []
@@ -91,7 +87,11 @@ def find(file: str, digest: str, sources: Iterator[str]) -> bytes:
             cli.log.info("download: %s from %s", file, source)
             return content
         except (OSError, EOFError, ValueError, zlib.error) as error:
-            failures.append(one_line(f"{source}: {reason(error)}"))
+            cause: BaseException = error
+            while cause.__context__:  # requests wraps it in several other errors
+                cause = cause.__context__
+            reason = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+            failures.append(one_line(f"{source}: {reason}"))
             cli.log.warning("download: %s", failures[-1])
     raise InputError(
         f"{file}: not found ({'; '.join(failures) or 'no source is known'}); set data.mirror or "
@@ -103,6 +103,8 @@ def read(source: str) -> bytes:
     """The bytes of a file on this machine or on the web."""
     if not source.startswith(URL):
         return Path(source).read_bytes()
+    import pooch
+
     pooch.get_logger().setLevel("WARNING")  # its other messages show the password in a URL
     address, _, name = source.rpartition("/")
     with TemporaryDirectory() as folder, cli.progress(None, "download", 1, "byte") as bar:
@@ -114,17 +116,13 @@ def read(source: str) -> bytes:
 def checked(raw: bytes, digest: str) -> bytes:
     """The content of an IDX file or of its .gz, if its SHA-256 or the MD5 of the .gz is right."""
     content = raw if raw.startswith(b"\x00\x00\x08") else gzip.decompress(raw)
-    name, part = ("sha256", content) if len(digest) == 64 else ("md5", raw)
-    if (actual := hashlib.new(name, part, usedforsecurity=False).hexdigest()) != digest:
-        raise ValueError(f"wrong checksum: {name} is {actual[:12]}…, should be {digest[:12]}…")
+    sha256 = hashlib.sha256(content).hexdigest()
+    if digest not in (sha256, hashlib.md5(raw, usedforsecurity=False).hexdigest()):
+        raise ValueError(
+            f"wrong checksum: its SHA-256 is {sha256}; to use files of your own, list the SHA-256 "
+            "of all four in data.sha256"
+        )
     return content
-
-
-def reason(error: BaseException) -> str:
-    """What the first cause of an error says, which requests wraps in several other errors."""
-    while error.__context__:
-        error = error.__context__
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any
 
 from aevb.plumbing.cli import Parser
 from aevb.plumbing.dependencies import with_code
-from aevb.plumbing.params import IN_WORDS, Params, Section, check_text, one_line
+from aevb.plumbing.params import IN_WORDS, Params, Section, check, read_yaml
 
 HEAD_OF_YAML = """\
 # Every parameter of every stage, in one section per stage. After a change,
@@ -109,6 +109,6 @@ if __name__ == "__main__":
         print(FILES[args.what](), end="")
     else:
         try:
-            check_text(args.path.read_text(encoding="utf-8"), str(args.path))
-        except (OSError, ValueError) as error:
-            parser.exit(1, f"params: error: {one_line(str(error))}\n")
+            check(read_yaml(args.path), args.path)
+        except ValueError as error:
+            parser.exit(1, f"params: error: {error}\n")

@@ -6,6 +6,7 @@ The figure shows the decoder's mean at z = mu, the mean of q(z|x).
 from pathlib import Path
 from typing import Annotated
 
+import aevb  # noqa: F401  # isort: skip  # first, since it reports missing packages
 import numpy as np
 import torch
 

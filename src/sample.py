@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
+import aevb  # noqa: F401  # isort: skip  # first, since it reports missing packages
 import torch
 
 from aevb.exact import exact

@@ -7,6 +7,7 @@ changed.
 from pathlib import Path
 from typing import Annotated
 
+import aevb  # noqa: F401  # isort: skip  # first, since it reports missing packages
 import numpy as np
 
 from aevb.data import DATASET_FILE, ImageSet, SetName, fixed_draw, read_raw, write_set

@@ -9,16 +9,16 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+import aevb  # noqa: F401  # isort: skip  # first, since it reports missing packages
 import torch
-from pydantic import Field
 
 from aevb.data import read_set
 from aevb.files import InputError, write_csv, write_json
 from aevb.model import VAE, write_model
 from aevb.plumbing import cli, machine
-from aevb.plumbing.checkpoints import Checkpoint, Interrupted, exclusive, run_key
+from aevb.plumbing.checkpoints import Checkpoint, Interrupted, exclusive
 from aevb.plumbing.dependencies import SOURCE, code_of
-from aevb.plumbing.params import Model, Positive, Seed, Train, TrainSet
+from aevb.plumbing.params import Model, Positive, Seconds, Seed, Train, TrainSet
 from aevb.training import HISTORY, Training
 
 
@@ -35,7 +35,7 @@ def main(
     ] = None,
     seed: Annotated[Seed, "of initial weights, batches and noise"] = 0,
     checkpoints: Annotated[Path, "folder for the checkpoint"] = Path("checkpoints"),
-    checkpoint_seconds: Annotated[float, Field(ge=0), "seconds between checkpoints"] = 30.0,
+    checkpoint_seconds: Annotated[Seconds, "seconds between checkpoints"] = 30.0,
 ) -> None:
     """Train, write the model and its history, remove the checkpoint."""
     machine.repeatable(settings.threads)
@@ -57,8 +57,8 @@ def main(
         "data": images.metadata,
         "train_images": len(images),
     }
-    key = run_key({**metadata, "torch": torch.__version__, "content": content(train, validation)})
-    checkpoint = Checkpoint(checkpoints, key, checkpoint_seconds)
+    code = {"torch": torch.__version__, "content": content(train, validation)}
+    checkpoint = Checkpoint(checkpoints, metadata | code, checkpoint_seconds)
     vae = VAE(latent_dim, architecture.hidden, architecture.likelihood)
     run = Training(vae, images, held_out, settings, seed, device, precision)
     name = f"train k = {latent_dim}, seed {seed}"
@@ -71,9 +71,17 @@ def main(
             except InputError as error:
                 cli.log.warning("%s: %s; training starts anew", checkpoint.path, error)
         bar = cli.progress(None, name, settings.max_epochs, "epoch", run.state.epoch)
+
+        def report(epoch: int) -> None:
+            bar.update(epoch - bar.n)
+            row = dict(zip(HISTORY, run.state.history[-1], strict=True))
+            text = "epoch {epoch} of {0}: ELBO {train_elbo:.2f} (train), {validation_elbo:.2f} "
+            text += "(validation), learning rate {learning_rate:.2g}"
+            cli.log.debug("%s: %s", name, text.format(settings.max_epochs, **row))
+
         with checkpoint.on_signals(), bar:
             try:
-                run.run(checkpoint, lambda epoch: bar.update(epoch - bar.n))
+                run.run(checkpoint, report)
             except Interrupted as stop:
                 cli.log.error("%s: stopped by %s, checkpoint %s", name, stop, checkpoint.path)
                 sys.exit(128 + stop.number)

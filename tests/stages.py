@@ -159,19 +159,24 @@ def run_script(name: str, *words: object) -> Outcome:
     """
     script, *subcommand = name.split()
     path = str(ROOT / "src" / f"{script}.py")
+    argv = [str(word) for word in (path, *subcommand, *words)]
     logger, environment = logging.getLogger("aevb"), dict(os.environ)
     handlers, threads = list(logger.handlers), torch.get_num_threads()
     out, error = StringIO(), StringIO()
     code: object = 0
     try:
         with (
-            mock.patch.object(sys, "argv", [str(word) for word in (path, *subcommand, *words)]),
+            mock.patch.object(sys, "argv", argv),
             redirect_stdout(out),
             redirect_stderr(error),
         ):
             runpy.run_path(path, run_name="__main__")
     except SystemExit as stop:
         code = stop.code or 0
+    except Exception as unexpected:  # Python would call the hook and exit
+        with redirect_stderr(error), mock.patch.object(sys, "argv", argv):
+            sys.excepthook(type(unexpected), unexpected, unexpected.__traceback__)
+        code = 1
     finally:
         logger.handlers[:] = handlers
         os.environ.clear()

@@ -7,3 +7,26 @@ They use `data` (images and binarisation), `rng` (random numbers) and `files` (r
 `research` holds the stages on request, `report` the tables, figures and discussion, `plumbing` what
 decides no result: parameters, command line, checkpoints, machine.
 """
+
+import sys
+import traceback
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+
+
+def _report(_: type[BaseException], error: BaseException, __: object) -> None:
+    """Report an error that nothing handles, also in the file after `--log`."""
+    text = "".join(traceback.format_exception(error))
+    if isinstance(error, ModuleNotFoundError):  # Python has been started outside the environment
+        text = f"error: {error}; run `source .venv/bin/activate`, or `make` first\n"
+    sys.stderr.write(text)
+    for flag, path in pairwise(sys.argv):
+        if flag == "--log":
+            with suppress(OSError):
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+                with open(path, "a", encoding="utf-8") as log:
+                    log.write(text)
+
+
+sys.excepthook = _report

@@ -5,7 +5,6 @@ number of the step, so a training that is stopped and resumed gives the same byt
 never stopped. They are drawn on the CPU and are the same for all devices.
 """
 
-import logging
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -27,8 +26,6 @@ from aevb.optimiser import Optimiser
 from aevb.plumbing.checkpoints import Checkpoint
 from aevb.plumbing.params import Train
 from aevb.rng import Random
-
-log = logging.getLogger("aevb")
 
 HISTORY = (
     "epoch",
@@ -195,10 +192,6 @@ class Training:
             state.best_elbo, state.best_epoch = validation[0], state.epoch
             for name, value in self.model.state_dict().items():
                 self.best[name].copy_(value)
-        log.debug(
-            "epoch %d of %d: ELBO %.2f (train), %.2f (validation), learning rate %.2g",
-            *(state.epoch, self.settings.max_epochs, train[0], validation[0], rate),
-        )
 
     def check_finite(self, validation_elbo: float = 0.0) -> None:
         """Check that terms and weights are finite, so that no checkpoint holds a diverged training.

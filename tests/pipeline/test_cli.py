@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from io import StringIO
@@ -64,13 +65,10 @@ def test_missing_flags_are_named(stage):
         ("split", "--seed", "zero", 2),
         ("train", "--likelihood", "poisson", 2),
         ("train", "--latent_dim", "0", 1),
-        ("train", "--seed", "-1", 1),
         ("train", "--checkpoint_seconds", "nan", 1),
         ("compare", "--latent_dims", "3,20", 2),
-        ("split", "--validation_size", "-1", 1),
         ("split", "--validation_size", "600", 1),  # of 600
         ("train", "--learning_rate", "nan", 1),
-        ("evaluate", "--iwae_k", "0", 1),
         ("reconstruct", "--images", "201", 1),  # of 200
     ],
 )
@@ -109,7 +107,18 @@ def test_the_code_that_a_stage_loads_is_the_code_that_it_depends_on(stage):
     assert set(loaded.split()) <= declared
 
 
-# Logs and progress.
+# Errors, logs and progress.
+
+
+@pytest.mark.parametrize("script", sorted(path.stem for path in (ROOT / "src").glob("*.py")))
+def test_without_the_environment_one_line_says_how_to_activate_it(script):
+    command = [sys.executable, "-S", ROOT / "src" / f"{script}.py"]  # -S: without its packages
+    outcome = subprocess.run(command, env={}, capture_output=True, text=True, check=False)
+    assert outcome.returncode == 1
+    assert re.fullmatch(
+        r"error: No module named '\w+'; run `source .venv/bin/activate`, or `make` first\n",
+        outcome.stderr,
+    )
 
 
 @pytest.fixture
@@ -152,6 +161,16 @@ def test_the_log_holds_the_traceback_of_an_unexpected_error(fails, error):
         assert f"{type(error).__name__}: unexpected" in text
 
 
+def test_the_log_holds_the_traceback_of_an_error_in_the_code_of_a_module(tmp_path):
+    shutil.copytree(ROOT / "src", tmp_path / "src")
+    (tmp_path / "src/aevb/data.py").write_text("one mistake")
+    command = [sys.executable, tmp_path / "src/split.py", "--log", tmp_path / "logs/split.log"]
+    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert outcome.returncode == 1
+    assert outcome.stderr.endswith("SyntaxError: invalid syntax\n")
+    assert (tmp_path / "logs/split.log").read_text() == outcome.stderr
+
+
 def test_every_line_of_a_training_names_its_run(workspace, tmp_path):
     """Several trainings write to one terminal and to one log of their engine."""
     words = ["--seed", "3", "--max_epochs", "2", "--log", tmp_path / "log"]
@@ -164,17 +183,25 @@ def test_every_line_of_a_training_names_its_run(workspace, tmp_path):
     assert [line.split(" ", 2)[2] for line in log.splitlines()] == [first, *lines]
 
 
-@pytest.mark.parametrize("interactive", [True, False])
-def test_only_a_terminal_shows_the_remaining_time(monkeypatch, interactive):
-    terminal = StringIO()
-    monkeypatch.setattr(terminal, "isatty", lambda: interactive, raising=False)
-    monkeypatch.setattr(sys, "stderr", terminal)
+class Screen(StringIO):
+    """An interactive terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_terminal_shows_the_remaining_time_unless_it_is_told_not_to(monkeypatch, shown):
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    if not shown:
+        monkeypatch.setenv("TQDM_DISABLE", "1")
     with cli.progress(None, "work", 4, "epoch", initial=1) as bar:
         bar.n = 2
         bar.refresh()
-    shown = terminal.getvalue().split("\r")
-    if interactive:
-        assert shown[1].endswith("1 of 4 epochs, ? left")
-        assert re.fullmatch(r"work: .* 2 of 4 epochs, 00:0\d left", shown[2])
+    bars = screen.getvalue().split("\r")
+    if not shown:
+        assert bars == [""]
     else:
-        assert shown == [""]
+        assert bars[1].endswith("1 of 4 epochs, ? left")
+        assert re.fullmatch(r"work: .* 2 of 4 epochs, 00:0\d left", bars[2])

@@ -182,7 +182,6 @@ INSTEAD = {  # a text on a page: what is run instead
     "/somewhere/store": "../store",
     " && ": "\n",  # bash -e ignores failures before &&
     "dot -Tsvg": "cat",  # Graphviz is not part of the environment
-    "make generated": "make generated; git restore params.yaml",  # the defaults are not small
     "dvc queue start": "dvc queue start\ntimeout 300 bash -c "  # returns at once
     "'while dvc queue status | grep -E \"Queued|Running\"; do sleep 2; done'",
 }

@@ -148,5 +148,5 @@ def test_parameters_that_are_not_allowed_stop_snakemake(
 ) -> None:
     values = changed(DEFAULTS, section, **{key: "HERE"})
     (tree / "params.yaml").write_text(yaml.safe_dump(values).replace("HERE", text))
-    with pytest.raises(WorkflowError, match=rf"^params.yaml: {section}.{key}\b[^\n]*$"):
+    with pytest.raises(WorkflowError, match=rf"^params.yaml: {section}\b[^\n]*\b{key}\b[^\n]*$"):
         graph.snakemake_graph(tree)

@@ -4,7 +4,7 @@ import pytest
 
 from aevb.plumbing.params import Params
 from aevb.plumbing.studies import read_studies, read_study
-from graph import ROOT, read_values
+from graph import ROOT, copy_tree, read_values, run
 
 BASE = Params().model_dump()
 
@@ -30,14 +30,15 @@ def test_values_are_replaced_in_the_order_of_the_file(tmp_path):
         ("[1]", "should hold `params` and `variants`"),
         ("variants: {a: {}}", "should hold `params` and `variants`"),
         ("params: {}\nvariants: {}", "variants should hold"),
-        ("params: {}\nvariants: {../a: {}}", "variant '../a' should be named"),
-        ("params: {}\nvariants: {1: {}}", "variant 1 should be named"),
-        ("params: {}\nvariants: {a: {train: 1}}", "variants.a should hold sections"),
+        ("params: {}\nvariants: {../a: {}}", "the name '../a' should be"),
+        ("params: {}\nvariants: {-a: {}}", "the name '-a' should be"),
+        ("params: {}\nvariants: {1: {}}", "the name 1 should be"),
+        ("params: {}\nvariants: {a: 1}", "variants.a should hold sections"),
         ("params: {}\nvariants: {a: {trian: {}}}", "trian is not a parameter; did you mean train?"),
-        ("params: {}\nvariants: {a: {ladder: {}}}", "variants.a: ladder is now called iwae"),
         ("params: {}\nvariants: {a: {train: {decay: 2}}}", "variants.a: train.decay is 2"),
-        ("params: {}\nvariants: {a: {runs: {seeds: [1]}}}", "variants.a: runs are the same"),
-        ("params: {split: {seed: 1}}\nvariants: {a: {}}", "split is the same for all studies"),
+        ("params: {}\nvariants: {a: {runs: {seeds: [1]}}}", "runs are the same"),
+        ("params: {split: {seed: 1}}\nvariants: {a: {}}", "split are the same for all studies"),
+        ("params: {split: {seed: 010}}\nvariants: {a: {}}", "Snakemake reads `seed: 8`"),
     ],
 )
 def test_mistakes_are_reported_in_one_line(tmp_path, text, message):
@@ -51,3 +52,17 @@ def test_mistakes_are_reported_in_one_line(tmp_path, text, message):
 
 def test_the_studies_of_the_project_are_valid():
     assert read_studies(ROOT / "studies", read_values(ROOT))
+
+
+def test_snakemake_names_the_file_with_the_mistake(tmp_path):
+    tree = copy_tree(tmp_path / "tree")
+    for name in ("all", "-x", "a b"):
+        path = (tree / "studies/best.yaml").rename(tree / f"studies/{name}.yaml")
+        assert f"\nstudies/{name}.yaml: " in run("snakemake -n --cores 1", tree, code=1)
+        path.rename(tree / "studies/best.yaml")
+    (tree / "small.yaml").write_text('train: {max_epochs: "4"}')
+    output = run("snakemake -n --cores 1 --configfile params.yaml small.yaml", tree, code=1)
+    assert "\n--configfile small.yaml: train.max_epochs is '4'" in output
+    output = run("snakemake -n --cores 1 --config train={decay:2}", tree, code=1)
+    assert "\n--config (" in output
+    assert "params.yaml:" not in output

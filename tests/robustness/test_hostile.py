@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from dvc.parsing.interpolate import to_str
 from dvc.utils.serialize import parse_yaml
 from hypothesis import HealthCheck, given, settings
@@ -25,8 +24,7 @@ from params import as_yaml
 from repository import everything
 from stages import run_script
 
-DEFAULTS: dict[str, Any] = Params().model_dump()
-FIELDS = [(section, key) for section in DEFAULTS for key in DEFAULTS[section]]
+DEFAULTS = Params().model_dump()
 
 
 def cases(number: int) -> settings:
@@ -40,8 +38,6 @@ def cases(number: int) -> settings:
     )
 
 
-# Strategies.
-
 SHELL = [
     *("; touch x", "&& touch x", "| cat", "> x", "$(touch x)", "`touch x`", "${HOME}", "$HOME"),
     *("a b", "a\nb", "a\rb", "a\tb", "'", '"', "\\", "'; touch x; '", '"; touch x; "', "*", "?"),
@@ -54,66 +50,23 @@ SHELL = [
 words = st.one_of(
     st.sampled_from(SHELL), st.text(max_size=8), st.text("-;$`'\" \n(){}|&x", max_size=8)
 )
-numbers = st.one_of(
-    st.integers(),
-    st.sampled_from([2**31, 2**32, 2**63, 2**64, 10**30, -(10**30), 10**400]),
-    st.floats(),
-)
-scalars = st.one_of(st.none(), st.booleans(), numbers, words, st.binary(max_size=4), st.dates())
-known = st.sampled_from([*DEFAULTS, *(key for _, key in FIELDS)])
-keys = st.one_of(known, words, scalars)
-garbage = st.recursive(
-    scalars,
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=4),
-        st.tuples(inner, inner),
-        st.dictionaries(keys, inner, max_size=4),
-        st.dictionaries(known, inner, max_size=4),
-    ),
-    max_leaves=12,
-)
-
-
-@st.composite
-def nearly_right(draw: st.DrawFn) -> dict[Any, Any]:
-    """Parameters with one to three mistakes."""
-    values: dict[Any, Any] = {name: dict(section) for name, section in DEFAULTS.items()}
-    for _ in range(draw(st.integers(1, 3))):
-        section, key = draw(st.sampled_from(FIELDS))
-        place = draw(st.sampled_from([values, values[section]]))
-        if isinstance(place, dict):
-            name = draw(st.one_of(st.just(key), st.just(section), keys))
-            place[name] = draw(st.one_of(garbage, st.lists(scalars, max_size=5)))
-    return values
-
-
-# Values in params.yaml.
 
 
 def refusal(check: Callable[[Any], Any], content: Any) -> str:
     """The one line with which a check refuses something; empty if it is accepted."""
+    message = ""
     try:
         check(content)
     except ValueError as error:
         message = str(error)
-    else:
-        return ""
-    assert message.isprintable()
-    assert message.startswith("params.yaml")
+    assert not message or message.isprintable()
     return message
-
-
-@cases(1500)
-@given(st.one_of(garbage, nearly_right()))
-def test_wrong_parameters_are_refused_in_one_line(values):
-    if not refusal(params.check, values):
-        assert params.check(values).model_dump() == values
 
 
 # Flags.
 
 
-@cases(1500)
+@cases(600)
 @given(key=st.sampled_from(["name", "mirror", "sha256"]), word=words)
 def test_a_hostile_word_is_refused_or_arrives_as_it_is(key, word):
     """Both engines build the same command line, from which a shell passes the word on unchanged."""
@@ -181,14 +134,16 @@ def texts(draw: st.DrawFn) -> str:
     return "\n".join(lines) + "\n"
 
 
-@cases(700)
-@given(texts())
-def test_both_engines_read_the_same_values_or_the_text_is_refused(text):
-    if refusal(params.check_text, text):
+@cases(400)
+@given(text=texts())
+def test_both_engines_read_the_same_values_or_the_text_is_refused(text, tmp_path_factory):
+    path = tmp_path_factory.getbasetemp() / "params.yaml"
+    path.write_text(text, encoding="utf-8", errors="surrogateescape")
+    if refusal(lambda path: params.check(params.read_yaml(path)), path):
         return
     by_snakemake = load_configfile(io.StringIO(text))
     by_dvc = parse_yaml(text, "params.yaml")
-    assert params.check(by_snakemake) == params.check(by_dvc)
+    assert params.check(by_snakemake) == by_dvc
     for name in DEFAULTS:
         assert flags(by_snakemake[name]) == to_str(by_dvc[name])
 
@@ -196,16 +151,10 @@ def test_both_engines_read_the_same_values_or_the_text_is_refused(text):
 # The engines themselves.
 
 
-def other(section: str, **entries: Any) -> str:
-    """params.yaml with other entries in one section."""
-    return yaml.safe_dump({**DEFAULTS, section: {**DEFAULTS[section], **entries}})
-
-
 HOSTILE = {
-    "command": other("data", mirror="; touch canary"),
-    "flag in a list": other("data", sha256=["--output=canary"] * 4),
-    "wildcard": other("data", mirror="{log}"),
-    "section": yaml.safe_dump({**DEFAULTS, "data": "; touch canary #"}),
+    "command": as_yaml().replace("mirror: none", 'mirror: "; touch canary"'),
+    "wildcard": as_yaml().replace("mirror: none", 'mirror: "{log}"'),
+    "flag in a list": as_yaml().replace("sha256: []", 'sha256: ["--output=canary"]'),
     "octal number": as_yaml().replace("hidden: 500", "hidden: 0500"),
     "object": as_yaml() + "\nx: !!python/object/apply:os.system [touch canary]\n",
     "template": as_yaml() + '\n__use_yte__: true\nx: ?__import__("os").system("touch canary")\n',

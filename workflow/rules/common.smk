@@ -13,6 +13,8 @@ from aevb.plumbing import dependencies, params, studies
 # `python` in shell commands is the Python that runs Snakemake, even if .venv is not activated.
 os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), *os.get_exec_path()])
 
+os.environ["TQDM_DISABLE"] = "1"  # no progress bars, since several jobs write to one terminal
+
 
 wildcard_constraints:
     k=r"\d+",
@@ -23,8 +25,8 @@ wildcard_constraints:
 
 try:
     # Checked first, because Snakemake runs the Python code in a file that says `__use_yte__`.
-    params.check_text(Path("params.yaml").read_text(encoding="utf-8"))
-except (OSError, ValueError) as error:
+    checked = params.check(params.read_yaml(Path("params.yaml")))
+except ValueError as error:
     raise WorkflowError(str(error)) from None
 
 
@@ -32,7 +34,11 @@ configfile: "params.yaml"
 
 
 try:
-    params.check(config, "--config or --configfile")  # both change values of params.yaml
+    for path in workflow.overwrite_configfiles:
+        file = os.path.relpath(path)
+        checked = params.check(params.read_yaml(Path(file)), f"--configfile {file}", checked)
+    # Snakemake reads the numbers in `--config train={decay: 1}` as text.
+    params.check(config, "--config (for numbers, use --configfile)")
     STUDIES = studies.read_studies(Path("studies"), config)
 except ValueError as error:
     raise WorkflowError(str(error)) from None

@@ -82,15 +82,6 @@ rule compare_study:
         "--output results/studies/{wildcards.name} {params.flags} --log {log}"
 
 
-for name in STUDIES:
-
-    rule:
-        name:
-            name
-        input:
-            expand([str(file) for file in rules.compare_study.output], name=name),
-
-
 # DVC takes over the finished results: status clean, nothing left for `dvc repro`, metrics to compare.
 # --no-relink leaves the files' times unchanged, on which Snakemake relies.
 rule register:

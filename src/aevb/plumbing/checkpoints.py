@@ -31,12 +31,6 @@ class Interrupted(Exception):
         self.number = number
 
 
-def run_key(determinants: Mapping[str, Any]) -> str:
-    """The name of a run's checkpoint: a hash of everything that determines its result."""
-    text = json.dumps(determinants, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
     """Lock a path: only one process at a time can be in such a block with the same path.
@@ -78,11 +72,15 @@ def exclusive(path: Path) -> Iterator[None]:
 
 
 class Checkpoint:
-    """The checkpoint of one run, written every `seconds` and when a signal asks to stop."""
+    """The checkpoint of one run, written every `seconds` and when a signal asks to stop.
 
-    def __init__(self, folder: Path, key: str, seconds: float) -> None:
-        self.path = folder / f"{key}.safetensors"
-        self.key = key
+    Its name is a hash of `determinants`, JSON values that determine the result of the run.
+    """
+
+    def __init__(self, folder: Path, determinants: Any, seconds: float) -> None:
+        text = json.dumps(determinants, sort_keys=True)
+        self.key = hashlib.sha256(text.encode()).hexdigest()[:32]
+        self.path = folder / f"{self.key}.safetensors"
         self.seconds = seconds
         self.written = time.monotonic()
         self.signal: int | None = None

@@ -8,14 +8,16 @@ keyboard.
 import atexit
 import gc
 import logging
+import os
 import re
 import sys
-from argparse import SUPPRESS, ArgumentDefaultsHelpFormatter, ArgumentParser, Namespace
+import time
+from argparse import SUPPRESS, ArgumentDefaultsHelpFormatter, ArgumentParser
 from collections.abc import Callable, Iterable
 from inspect import Parameter, isclass, signature
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Never, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Never, get_args, get_origin
 
 from pydantic import ValidationError, create_model
 from pydantic.fields import FieldInfo
@@ -26,9 +28,6 @@ from aevb.plumbing.params import Params, Section, problems
 
 log = logging.getLogger("aevb")
 
-Stage = Callable[..., None]
-T = TypeVar("T", bound=Section)
-
 
 class Parser(ArgumentParser):
     """An argument parser that reports wrong usage in one line."""
@@ -38,12 +37,8 @@ class Parser(ArgumentParser):
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())} (see --help)\n")
 
 
-def parser(stage: Stage, description: str | None) -> Parser:
-    """A parser with `--log` and a flag for each parameter of a stage.
-
-    A parameter is annotated with its type and its help text, `Annotated[Path, "the model"]`. If its
-    type is a section of params.yaml, each parameter of the section is a flag.
-    """
+def parser(sections: dict[str, type[Section]], description: str | None) -> Parser:
+    """A parser with `--log` and a flag for each parameter of some sections."""
     summary, _, more = (description or "").partition("\n\n")
     result = Parser(
         description=summary,
@@ -55,7 +50,7 @@ def parser(stage: Stage, description: str | None) -> Parser:
         "--log", type=Path, metavar="PATH", default=SUPPRESS, help="file to append the log to"
     )
     names = {field.annotation: name for name, field in Params.model_fields.items()}
-    for section in _sections(stage).values():
+    for section in sections.values():
         title = f"parameters (section {names.get(section)} of params.yaml)"
         group = result.add_argument_group(title) if section in names else result
         for name, field in section.model_fields.items():
@@ -63,8 +58,12 @@ def parser(stage: Stage, description: str | None) -> Parser:
     return result
 
 
-def _sections(stage: Stage) -> dict[str, type[Section]]:
-    """The parameters of a stage that are sections and, under the name "", all others as one."""
+def _sections(stage: Callable[..., None]) -> dict[str, type[Section]]:
+    """The parameters of a stage that are sections and, under the name "", all others as one.
+
+    A parameter that is no section is annotated with its type and its help text, as
+    `Annotated[Path, "the model"]`.
+    """
     sections: dict[str, type[Section]] = {}
     others: dict[str, Any] = {}
     for name, parameter in signature(stage).parameters.items():
@@ -97,95 +96,76 @@ def _argument(field: FieldInfo) -> dict[str, Any]:
     }
 
 
-def settings(section: type[T], parsed: Namespace) -> T:
+def _values(section: type[Section], parsed: dict[str, Any]) -> Section:
     """The parameters of a section, validated.
 
     Raises:
         InputError: if a value is not allowed; the message names its flag.
     """
-    values = {name: value for name, value in vars(parsed).items() if name in section.model_fields}
     try:
-        return section.model_validate(values)
+        return section(**{name: parsed[name] for name in section.model_fields if name in parsed})
     except ValidationError as error:
         raise InputError(f"--{problems(error)}") from None
 
 
-def call(stage: Stage, parsed: Namespace) -> None:
-    """Call a stage with the values of its flags, validated.
-
-    Raises:
-        InputError: if a value is not allowed.
-    """
-    values = {name: settings(section, parsed) for name, section in _sections(stage).items()}
-    stage(**dict(values.pop("")), **values)
-
-
-def run(stage: Stage, description: str | None) -> None:
+def run(stage: Callable[..., None], description: str | None) -> None:
     """Run a stage: parse its command line, log to the terminal and to `--log`, report errors.
 
-    An error in the input, in the file system or in the size of memory is reported in one line; of
-    any other exception the log file also receives the traceback.
+    An error in the input, in the file system or in the size of memory is reported in one line.
     """
-    parsed = parser(stage, description).parse_args()
+    sections = _sections(stage)
+    parsed = vars(parser(sections, description).parse_args())
     name = Path(sys.argv[0]).stem
     # At its end Python searches all objects for cycles; with those of torch that takes 0.2 s.
     atexit.register(gc.freeze)
     try:
-        _log_to(getattr(parsed, "log", None))
+        _log_to(parsed.get("log"))
         log.debug("$ %s", " ".join(sys.argv))
-        call(stage, parsed)
+        values = {name: _values(section, parsed) for name, section in sections.items()}
+        stage(**dict(values.pop("")), **values)
     except KeyboardInterrupt:
         log.error("%s: interrupted from the keyboard", name)
         sys.exit(130)
-    except Exception as error:
+    except (InputError, OSError, MemoryError, RuntimeError) as error:
         # torch raises a RuntimeError if it cannot allocate memory on the CPU.
-        memory = isinstance(error, MemoryError | RuntimeError) and "allocate" in str(error)
-        if not memory and not isinstance(error, InputError | OSError):
-            log.exception("%s: unexpected error", name)
-            sys.exit(1)
+        memory = not isinstance(error, InputError | OSError)
+        if memory and "allocate" not in str(error):
+            raise
         reason = "not enough memory: " if memory else ""
         log.error("%s: error: %s%s", name, reason, " ".join(str(error).split()))
         sys.exit(1)
 
 
-class _Prefix(logging.Filter):
-    """Adds a prefix to the lines that report progress (level DEBUG).
-
-    With it, the lines of several trainings can be told apart in one terminal. User names
-    and passwords in URLs are removed from every line.
-    """
-
-    prefix = ""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = re.sub(r"//\S*@", "//", record.getMessage()), None
-        if record.levelno == logging.DEBUG and self.prefix:
-            record.msg = f"{self.prefix}: {record.msg}"
-        return True
-
-
-_progress = _Prefix()
+def _without_passwords(record: logging.LogRecord) -> bool:
+    """Remove user names and passwords from the URLs in a line."""
+    record.msg, record.args = re.sub(r"//\S*@", "//", record.getMessage()), None
+    return True
 
 
 class _Terminal(logging.Handler):
-    """Writes lines to the terminal without breaking a progress bar."""
+    """Writes lines to the terminal without breaking a progress bar.
+
+    An interactive terminal without a bar shows a line that reports progress (level DEBUG) every 30
+    seconds, other places show all of them.
+    """
+
+    last = time.time()
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        if record.levelno == logging.DEBUG and sys.stderr.isatty():
+            if _bars() or record.created - self.last < 30:
+                return
+            self.last = record.created
         # In one call with the line end, because other processes may write lines at the same time.
         tqdm.write(f"{self.format(record)}\n", file=sys.stderr, end="")
 
 
 def _log_to(path: Path | None) -> None:
-    """Log everything to the file, and to the terminal.
-
-    An interactive terminal shows a progress bar instead of the lines that report progress.
-    """
+    """Log everything to the file, and to the terminal."""
     log.setLevel(logging.DEBUG)
-    _progress.prefix = ""
-    log.addFilter(_progress)
-    terminal = _Terminal()
-    terminal.setLevel(logging.INFO if sys.stderr.isatty() else logging.DEBUG)
-    log.addHandler(terminal)
+    log.addFilter(_without_passwords)
+    log.addHandler(_Terminal())
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         logging.raiseExceptions = False  # lines that cannot be written are left out
@@ -194,23 +174,26 @@ def _log_to(path: Path | None) -> None:
         log.addHandler(file)
 
 
+def _bars() -> bool:
+    """Whether to show progress bars: not to a file, and not to the terminal of several jobs."""
+    return sys.stderr.isatty() and "TQDM_DISABLE" not in os.environ
+
+
 def progress(
     items: Iterable[Any] | None, description: str, total: int, unit: str, initial: int = 0
 ) -> Any:
-    """`items` with a progress bar, which is only shown in an interactive terminal.
+    """`items` with a progress bar; with None, the caller updates the bar.
 
-    With None instead of items, the caller updates the bar. The bar shows the remaining time in
-    minutes and seconds. From here on the description is the prefix of the lines that report
-    progress.
+    The bar shows the remaining time in minutes and seconds. It is only shown in an interactive
+    terminal, and not if the environment variable TQDM_DISABLE is set, as it is by the Snakefile.
     """
-    _progress.prefix = description
     return tqdm(
         items,
         description,
         total,
         initial=initial,
         bar_format=f"{{desc}}: {{bar}} {{n_fmt}} of {{total_fmt}} {unit}s, {{remaining}} left",
-        disable=not sys.stderr.isatty(),
+        disable=not _bars(),
         dynamic_ncols=True,
         leave=False,
     )

@@ -82,7 +82,7 @@ def record(**files: Path) -> dict[str, Any]:
         **{name: version(name) for name in ("torch", "numpy", "safetensors")},
         "system": f"{platform.system()} {platform.machine()}",
         "processor": processor(),
-        "commit": commit(Path(__file__).parent),
+        "commit": commit(),
         **{
             f"{name}_sha256": hashlib.sha256(path.read_bytes()).hexdigest()
             for name, path in files.items()
@@ -97,15 +97,15 @@ def processor() -> str:
     return found[1] if found else platform.processor()
 
 
-def commit(folder: Path) -> str:
-    """The commit of the code in a folder, with `+` if src/ has changed; `unknown` without git."""
-
-    def git(*words: str) -> str:
-        return subprocess.check_output(
-            ["git", *words], cwd=folder, stderr=subprocess.DEVNULL, text=True
-        ).strip()
-
+def commit() -> str:
+    """The commit of the code, with `+` if src/ has changed since; `unknown` without git."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    questions = ["rev-parse", "HEAD"], ["status", "--porcelain", "--", ":/src"]
     try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--", "..") else "")
+        head, changes = (
+            subprocess.check_output([*git, *words], stderr=subprocess.DEVNULL, text=True).strip()
+            for words in questions
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+    return f"{head}+" if changes else head

@@ -4,44 +4,28 @@ The flags of each stage, the check of params.yaml before any work starts, the co
 params.yaml, its JSON schema and docs/parameters.md all come from this definition.
 """
 
-import ast
 import difflib
+import re
 import reprlib
 import shlex
-from collections.abc import Callable
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from aevb.datasets import DATASETS
-
-
-def likelihood_names() -> tuple[str, ...]:
-    """The keys of LIKELIHOODS in aevb/likelihoods.py.
-
-    The file is parsed, not imported, because it imports torch: that takes over a second, in each
-    process that Snakemake starts.
-    """
-    path = Path(__file__).parents[1] / "likelihoods.py"
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        match node:
-            case ast.Assign([ast.Name("LIKELIHOODS")], ast.Dict(keys)):
-                return tuple(ast.literal_eval(key) for key in keys if key)
-    raise LookupError(f"{path} defines no dictionary LIKELIHOODS")
-
 
 if TYPE_CHECKING:
     DatasetName = str
     Likelihood = str
 else:
+    # The text of the module is searched, because it imports torch: that takes over a second, in
+    # each process that Snakemake starts.
+    text = (Path(__file__).parents[1] / "likelihoods.py").read_text(encoding="utf-8")
     DatasetName = Literal[tuple(DATASETS)]
-    Likelihood = Literal[likelihood_names()]
-Binarisation = Literal["dynamic", "static", "none"]
-Optimiser = Literal["adam", "adagrad"]
-Precision = Literal["exact", "float32", "bfloat16", "auto"]
-Device = Literal["auto", "cpu", "cuda", "mps"]
+    Likelihood = Literal[tuple(re.findall(r'^    "(\w+)": Likelihood\(', text, re.M))]
 
 PLACE, SHA256 = r"^[\w./~:@%+,=][\w./~:@%+,=-]*$", "^[0-9a-f]{64}$"
 IN_WORDS = {
@@ -50,6 +34,22 @@ IN_WORDS = {
 }
 """The meaning of these regular expressions, for messages and documents."""
 
+Values = dict[str, dict[str, Any]]
+"""Sections of parameters, as params.yaml holds them."""
+
+
+def _four_or_none(values: list[str]) -> list[str]:
+    if len(values) not in (0, 4):
+        raise ValueError("should hold four checksums or none")
+    return values
+
+
+def _each_once(values: list[int]) -> list[int]:
+    if len({*values}) < len(values):
+        raise ValueError("should hold each number once")
+    return values
+
+
 Place = Annotated[str, Field(pattern=PLACE)]
 Sha256 = Annotated[str, Field(pattern=SHA256)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -57,6 +57,7 @@ Positive = Annotated[int, Field(ge=1, le=10**6)]
 Several = Annotated[int, Field(ge=2, le=10**6)]
 Few = Annotated[int, Field(ge=1, le=100)]
 Neighbours = Annotated[int, Field(ge=1, le=1000)]
+Seconds = Annotated[float, Field(ge=0)]
 
 TrainSet = Annotated[Path, "training images (.safetensors)"]
 TestSet = Annotated[Path, "test images (.safetensors)"]
@@ -89,7 +90,7 @@ class Data(Section):
 
     name: DatasetName = param("mnist", "the data set")
     mirror: Place = param("none", "folder or URL with the .gz files, tried before the public ones")
-    sha256: list[Sha256] = param(
+    sha256: Annotated[list[Sha256], AfterValidator(_four_or_none)] = param(
         [], "of train images, train labels, test images, test labels, if unofficial"
     )
 
@@ -113,8 +114,10 @@ class Model(Section):
 class Train(Section):
     """Maximisation of the ELBO by stochastic gradient ascent."""
 
-    binarisation: Binarisation = param("dynamic", "pixels drawn in each epoch, drawn once, or gray")
-    optimiser: Optimiser = param("adam", "the paper uses Adagrad")
+    binarisation: Literal["dynamic", "static", "none"] = param(
+        "dynamic", "pixels drawn in each epoch, drawn once, or gray"
+    )
+    optimiser: Literal["adam", "adagrad"] = param("adam", "the paper uses Adagrad")
     learning_rate: float = param(0.005, "initial learning rate", gt=0, le=1)
     decay: float = param(
         0.6, "fraction of training, at the end, with linear decay of the rate to 0", ge=0, le=1
@@ -123,8 +126,12 @@ class Train(Section):
     mc_samples: Positive = param(1, "samples of z per image (r in the estimator)")
     max_epochs: Positive = param(40, "largest number of passes over the training set")
     patience: Positive = param(10, "epochs without a better validation ELBO before training stops")
-    precision: Precision = param("exact", "exact: same bytes on any machine")
-    device: Device = param("auto", "auto: cuda if available, unless exact")
+    precision: Literal["exact", "float32", "bfloat16", "auto"] = param(
+        "exact", "exact: same bytes on any machine"
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = param(
+        "auto", "auto: cuda if available, unless exact"
+    )
     threads: int = param(
         1, "CPU threads; results depend on them unless precision is exact", ge=1, le=1024
     )
@@ -221,10 +228,10 @@ class SampleQuality(Section):
 class Runs(Section):
     """One training for each combination of latent dimensions and seed."""
 
-    latent_dims: list[Annotated[int, Field(ge=1, le=10000)]] = param(
-        [3, 20], "k, numbers of latent dimensions", min_length=1
-    )
-    seeds: list[Seed] = param(
+    latent_dims: Annotated[
+        list[Annotated[int, Field(ge=1, le=10000)]], AfterValidator(_each_once)
+    ] = param([3, 20], "k, numbers of latent dimensions", min_length=1)
+    seeds: Annotated[list[Seed], AfterValidator(_each_once)] = param(
         [0], "seeds of initial weights, minibatches and samples", min_length=1
     )
 
@@ -254,14 +261,6 @@ def one_line(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in " ".join(text.split()))
 
 
-def shown(value: Any) -> str:
-    """A value as Python writes it, abbreviated if it is long or deeply nested."""
-    try:
-        return reprlib.repr(value)
-    except ValueError:  # Python converts no integer of more than 4300 digits
-        return "a very long number"
-
-
 def suggestion(where: str) -> str:
     """The present name of an unknown parameter, or the most similar name, if there is one."""
     if where in RENAMED:
@@ -286,24 +285,28 @@ def problems(error: ValidationError) -> str:
         message = item["msg"][max(item["msg"].find("should"), 0) :]
         if item["type"] == "string_pattern_mismatch":
             message = f"should be a {IN_WORDS[item['ctx']['pattern']]}"
-        elif item["type"] in ("int_type", "float_type") and isinstance(value, str):
-            message += "; write numbers plainly, as 0.001"  # YAML 1.1 reads 1e-3 as text
+        elif item["type"] in ("int_type", "float_type") and re.fullmatch(r"-?[\d.]+", str(value)):
+            message += "; write it without quotes"
         elif item["type"] == "literal_error" and str(value) in RENAMED:
             message += f"; {value} is now called {RENAMED[value]}"
-        lines.append(f"{where} is {shown(value)} and {message}")
+        lines.append(f"{where} is {reprlib.repr(value)} and {message}")
     return one_line("; ".join(lines))
 
 
-def check(params: Any, where: str = "params.yaml") -> Params:
-    """The parameters of all stages, validated.
+def check(values: Any, where: object = "params.yaml", base: Values | None = None) -> Values:
+    """The parameters of all stages, validated; what is not in `values` is taken from `base`.
 
     Raises:
         ValueError: in one line, for an unknown or missing key or for a value that is not allowed.
     """
-    if not isinstance(params, dict):
+    if not isinstance(values, dict):
         raise ValueError(f"{where} should hold sections with parameters, as data: {{name: mnist}}")
+    whole = dict(base or {})
+    for name, section in values.items():
+        both = isinstance(section, dict) and name in whole
+        whole[name] = {**whole[name], **section} if both else section
     try:
-        checked = Params.model_validate(params)
+        checked = Params.model_validate(whole)
     except ValidationError as error:
         raise ValueError(f"{where}: {problems(error)}") from None
     # A missing key would silently get its default, but params.yaml is to describe the whole run.
@@ -311,48 +314,37 @@ def check(params: Any, where: str = "params.yaml") -> Params:
         for key, _ in section:
             if key not in section.model_fields_set:
                 raise ValueError(f"{where}: {name}.{key} is missing")
-    for name, values in checked.runs:
-        for value in values:
-            if values.count(value) > 1:
-                raise ValueError(f"{where}: runs.{name} holds {value} more than once")
-    if len(checked.data.sha256) not in (0, 4):
-        raise ValueError(f"{where}: data.sha256 should hold four checksums or none")
-    return checked
+    return whole
 
 
-def read_yaml(
-    text: str | bytes, where: object, load: Callable[[str | bytes], Any] = yaml.safe_load
-) -> Any:
-    """What a YAML text holds.
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds, if Snakemake (YAML 1.1) and DVC (YAML 1.2) read the same.
 
     Raises:
-        ValueError: in one line, if it cannot be read.
-    """
-    try:
-        return load(text)
-    except Exception as error:  # KeyError for `!!bool x`, RecursionError for deep nesting …
-        raise ValueError(f"{where}: cannot be read as YAML ({one_line(str(error))})") from None
-
-
-def check_text(text: str, where: str = "params.yaml") -> None:
-    """Check the text of a parameter file, as Snakemake (YAML 1.1) and as DVC (YAML 1.2) read it.
-
-    Raises:
-        ValueError: in one line, also where the two differ: 0100 is 64 in YAML 1.1.
+        ValueError: in one line, if it cannot be read or if they differ: 0100 is 64 in YAML 1.1.
     """
     from ruamel.yaml import YAML
 
-    ours = read_yaml(text, where)
-    theirs = read_yaml(text, where, YAML(typ="safe", pure=True).load)
-    check(ours, where)
-    for name, section in ours.items():
-        for key, value in section.items():
-            other = theirs[name][key]
-            if (type(value), value) != (type(other), other):
-                raise ValueError(
-                    f"{where}: {name}.{key} is {shown(value)} to Snakemake and "
-                    f"{shown(other)} to DVC; write numbers plainly, as 0.001"
-                )
+    depth = 0
+    try:
+        text = path.read_text(encoding="utf-8")
+        for event in yaml.parse(text, yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > 9 or isinstance(event, yaml.AliasEvent):  # may take minutes to construct
+                raise ValueError("aliases and deeply nested values are not supported")
+        values = yaml.safe_load(text), YAML(typ="safe", pure=True).load(text)
+        ours, theirs = (yaml.safe_dump(value, sort_keys=False).splitlines() for value in values)
+    except Exception as error:  # KeyError for `!!bool x` …
+        raise ValueError(f"{path}: cannot be read as YAML ({one_line(str(error))})") from None
+    section = ""
+    for mine, other in zip_longest(ours, theirs, fillvalue=""):
+        if not mine.startswith((" ", "-")):
+            section = mine.partition(":")[0]
+        if mine != other:
+            differ = f"{section}: Snakemake reads `{mine.strip()}` and DVC `{other.strip()}`"
+            raise ValueError(f"{path}: {one_line(differ)}; write numbers plainly, as 0.001")
+    return values[0]
 
 
 def flags(section: dict[str, Any]) -> str:

@@ -7,17 +7,12 @@ stored in results/studies/NAME/VARIANT.
 
 import re
 from pathlib import Path
-from typing import Any
 
-from aevb.plumbing import params
-
-Values = dict[str, dict[str, Any]]
-SHARED = ("data", "split")
-"""Sections that no study changes, because variants are compared on the same images."""
+from aevb.plumbing.params import Values, check, read_yaml
 
 
 def read_studies(folder: Path, base: Values) -> dict[str, dict[str, Values]]:
-    """The parameters of each variant of each study in a folder.
+    """The parameters of each variant of each study in a folder, in the order of the files.
 
     Raises:
         ValueError: in one line that names the file.
@@ -31,39 +26,24 @@ def read_study(path: Path, base: Values) -> dict[str, Values]:
     Raises:
         ValueError: in one line that names the file.
     """
-    study = params.read_yaml(path.read_bytes(), path)
+    study = read_yaml(path)
     if not isinstance(study, dict) or study.keys() != {"params", "variants"}:
         raise ValueError(f"{path} should hold `params` and `variants` and nothing else")
-    if not isinstance(study["variants"], dict) or not study["variants"]:
+    variants = study["variants"]
+    if not isinstance(variants, dict) or not variants:
         raise ValueError(f"{path}: variants should hold at least one name with its parameters")
-    result = {}
-    for name, own in study["variants"].items():
-        where = f"{path}: variants.{name}"
-        if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name):
+    for name in (path.stem, *variants):
+        if not isinstance(name, str) or not re.fullmatch(r"\w[\w-]*", name):
+            raise ValueError(f"{path}: the name {name!r:.50} should be letters, digits, _ and -")
+    shared = check(study["params"], f"{path}: params", base)
+    result = {
+        name: check(own, f"{path}: variants.{name}", shared) for name, own in variants.items()
+    }
+    for values in result.values():
+        if any(values[section] != base[section] for section in ("data", "split")):
             raise ValueError(
-                f"{path}: variant {params.shown(name)} should be named with letters, digits, _, -"
+                f"{path}: data and split are the same for all studies; see params.yaml"
             )
-        if isinstance(own, dict) and "runs" in own:
-            raise ValueError(f"{where}: runs are the same for all variants; set them in `params`")
-        values = base
-        for changes in (study["params"], own):
-            values = replaced(values, changes, where)
-        params.check(values, where)
-        result[name] = values
+        if values["runs"] != shared["runs"]:
+            raise ValueError(f"{path}: runs are the same for all variants; set them in `params`")
     return result
-
-
-def replaced(base: Values, changes: Any, where: str) -> Values:
-    """The parameters `base` with the values in `changes`, which are not checked yet.
-
-    Raises:
-        ValueError: if `changes` is not a mapping of sections, or has sections that studies share.
-    """
-    if not isinstance(changes, dict) or not all(
-        isinstance(section, dict) for section in changes.values()
-    ):
-        raise ValueError(f"{where} should hold sections with parameters, as train: {{decay: 0}}")
-    for section in SHARED:
-        if section in changes:
-            raise ValueError(f"{where}: {section} is the same for all studies; see params.yaml")
-    return base | {name: base.get(name, {}) | section for name, section in changes.items()}
