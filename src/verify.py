@@ -151,7 +151,7 @@ def read_runs(folder: Path) -> dict[str, Run]:
     """The runs in a folder by name. Without terms, their settings are those of params.yaml."""
     path, runs = folder / "params.yaml", {}
     try:
-        values = params.read_yaml(read_bytes(path), path)
+        values = params.read_yaml(path)
         for path in (folder / METRICS).glob("k*.json"):
             metrics, file = read_json(path), folder / TERMS / f"{path.stem}.safetensors"
             terms, metadata = read_tensors(file, "terms") if file.exists() else ({}, {})
