@@ -89,10 +89,10 @@ def check_pair(images: Bytes, labels: Bytes, name: str) -> None:
     """Check the shapes of images and labels, and the range of the labels.
 
     Raises:
-        InputError: unless images are [N, 28, 28] and labels N digits.
+        InputError: unless images are [N, 28, 28], N > 1, and labels N digits.
     """
-    if images.ndim != 3 or images.shape[1:] != (28, 28) or len(images) == 0:
-        raise InputError(f"{name}: images are {images.shape}, should be N × 28 × 28")
+    if images.ndim != 3 or images.shape[1:] != (28, 28) or len(images) < 2:
+        raise InputError(f"{name}: images are {images.shape}, should be N × 28 × 28, N > 1")
     if labels.shape != (len(images),):
         raise InputError(f"{name}: {len(images)} images with labels of shape {labels.shape}")
     if labels.max() >= CLASSES:

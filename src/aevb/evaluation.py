@@ -112,9 +112,6 @@ def bound_metrics(terms: dict[str, Floats], samples: int) -> dict[str, float]:
     """Means over images in nats per image, each with its standard error over images.
 
     `reconstruction_error` is −log_px_given_z.
-
-    Raises:
-        InputError: if there is only one image, so that the standard error is unknown.
     """
     metrics: dict[str, float] = {"iwae_k": samples, "images": len(terms["kl"])}
     for name in ("elbo", "log_px_given_z", "kl", "iwae_bound"):

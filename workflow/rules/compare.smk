@@ -45,7 +45,6 @@ rule compare:
         code=code("compare"),
     output:
         *comparison("results/{study}comparison", FIGURES),
-        "results/{study}comparison/table.tex",
     log:
         "logs/{study}compare.log",
     localrule: True
