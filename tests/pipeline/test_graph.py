@@ -86,9 +86,7 @@ def wrong_reruns(engine: Engine, key: str) -> Iterator[str]:
 def faults(engines: tuple[Engine, Engine]) -> Iterator[str]:
     """Everything that is wrong with the declarations of the engines."""
     for values in (DEFAULTS, runs([2, 16, 5], [0, 4294967295]), runs([20, 3], [1])):
-        graphs = [ask(values) for ask in engines]
-        yield from graph.differences(*graphs)
-        yield from (file for found in graphs for file in graph.unwatched(found))
+        yield from graph.differences(*(ask(values) for ask in engines))
     for key in (key for key in KEYS if key.split(".")[0] in SECTIONS):
         yield from graph.differences(*(ask(another(key)) for ask in engines))
         yield from (text for ask in engines for text in wrong_reruns(ask, key))
