@@ -63,10 +63,7 @@ def parse_idx(content: bytes, name: str) -> Bytes:
     start = 4 + 4 * content[3]
     shape = tuple(np.frombuffer(content[4:start], ">u4").tolist())
     if len(content) - start != math.prod(shape):
-        raise InputError(
-            f"{name}: the header says {shape} bytes, {len(content) - start} follow; "
-            "download it again"
-        )
+        raise InputError(f"{name}: not {shape} bytes, as its header says; download it again")
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 

@@ -76,10 +76,9 @@ def read_models(
     models = {}
     for variant, k in product(variants or [""], latent_dims):
         runs = [read_run(folder / variant, k, seed) for seed in seeds]
-        if len(variants) > 1:
-            models[f"{variant}, k = {k}"] = [replace(run, variant=variant) for run in runs]
-        else:
-            models[f"k = {k}"] = runs
+        label = variant if len(variants) > 1 else ""
+        name = f"{label}, k = {k}" if label else f"k = {k}"
+        models[name] = [replace(run, variant=label) for run in runs]
     return models
 
 
