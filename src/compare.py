@@ -3,7 +3,6 @@
 Only the files of the runs named by --variants, --latent_dims and --seeds are read.
 """
 
-from itertools import product
 from pathlib import Path
 from typing import Annotated
 
@@ -12,9 +11,8 @@ from aevb.plumbing import cli
 from aevb.plumbing.params import Runs
 from aevb.report import tables
 from aevb.report.comparison import FIGURES, STUDY_FIGURES
-from aevb.report.discussion import discussion
 from aevb.report.figures import save_figure
-from aevb.report.runs import read_run
+from aevb.report.runs import first_runs, read_models
 from aevb.report.settings import settings as settings_table
 
 
@@ -30,26 +28,15 @@ def main(
     ] = None,
 ) -> None:
     """Read the runs; write tables, discussion and figures."""
-    runs = list(product(settings.latent_dims, settings.seeds))
-    found = {
-        variant: [read_run(results / variant, *run) for run in runs] for variant in variants or [""]
-    }
-    table, differences = tables.table(found), tables.differences(found)
-    texts = {
-        "table.csv": tables.as_csv(table),
-        "table.md": tables.as_markdown(table),
-        "differences.csv": tables.as_csv(differences),
-        "differences.md": tables.differences_as_markdown(differences),
-        "discussion.md": discussion(found),
-    }
+    models = read_models(results, variants or [], settings.latent_dims, settings.seeds)
+    texts = tables.texts(models)
     if not variants:
-        texts["table.tex"] = tables.as_latex(table)
-        texts["settings.md"] = settings_table(found[""])
+        texts["settings.md"] = settings_table([*first_runs(models).values()])
     for name, text in texts.items():
         write_text(output / name, text)
     for name in STUDY_FIGURES if variants else FIGURES:
-        save_figure(output / f"{name}.png", FIGURES[name](found))
-    cli.log.info("compare: %d runs, wrote %s", len(found) * len(runs), output)
+        save_figure(output / f"{name}.png", FIGURES[name](models))
+    cli.log.info("compare: %d models, wrote %s", len(models), output)
 
 
 if __name__ == "__main__":

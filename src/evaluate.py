@@ -9,7 +9,7 @@ from typing import Annotated
 from aevb.data import model_inputs, read_set
 from aevb.evaluation import bound_metrics, evaluate, mean_kl_per_dimension
 from aevb.exact import exact
-from aevb.files import write_json, write_tensors
+from aevb.files import InputError, write_json, write_tensors
 from aevb.likelihoods import is_likelihood
 from aevb.model import read_model
 from aevb.plumbing import cli
@@ -29,6 +29,8 @@ def main(
     repeatable()
     vae, metadata = read_model(model)
     images = read_set(test)
+    if len(images) < 2:
+        raise InputError(f"{test}: fewer than two images: no standard error can be given")
     x = model_inputs(images, metadata["binarisation"])
     name = f"evaluate k = {vae.latent_dim}, seed {metadata['seed']}"
     with exact(), cli.progress(None, name, len(x), "image") as bar:

@@ -43,16 +43,8 @@ class Job:
     noticed: str = field(compare=False)
 
 
-@dataclass(frozen=True)
-class Graph:
-    """All jobs by name: `split`, `train@3-0`.
-
-    Attributes:
-        targets: the files that the engine makes again if they are missing.
-    """
-
-    jobs: dict[str, Job]
-    targets: frozenset[str]
+Graph = dict[str, Job]
+"""All jobs by name: `split`, `train@3-0`."""
 
 
 def run(command: str, cwd: Path, code: int = 0, **environment: str) -> str:
@@ -130,7 +122,10 @@ def snakemake_workflow(tree: Path, *targets: str) -> Iterator[Any]:
 
 
 def snakemake_graph(tree: Path, *targets: str) -> Graph:
-    """The jobs that `snakemake TARGETS` would run in a tree without results."""
+    """The jobs that `snakemake TARGETS` would run in a tree without results.
+
+    Without targets, every output has to be one that Snakemake makes again if it is missing.
+    """
     with snakemake_workflow(tree, *targets) as workflow:
         found = list(workflow.dag.jobs)
         jobs = {
@@ -143,8 +138,10 @@ def snakemake_graph(tree: Path, *targets: str) -> Graph:
             for job in found
             if job.shellcmd  # other rules have only inputs, as `all`
         }
-    made = {str(file) for job in found if job.rule.name == "all" for file in job.input}
-    return Graph(jobs, frozenset(made))
+    wanted = {str(file) for job in found if job.rule.name == "all" for file in job.input}
+    missing = {file for job in jobs.values() for file in job.outputs} - wanted
+    assert targets or not missing, f"the rule all lacks {sorted(missing)}"
+    return jobs
 
 
 def dvc_graph(tree: Path) -> Graph:
@@ -163,7 +160,7 @@ def dvc_graph(tree: Path) -> Graph:
                 outputs=frozenset(out.def_path for out in found.outs),
                 noticed=str([found.cmd, [values.get(section) for section in sorted(declared)]]),
             )
-    return Graph(jobs, frozenset(made))
+    return jobs
 
 
 def expand(tree: Path, path: str, made: set[str]) -> Iterator[str]:
@@ -176,36 +173,26 @@ def expand(tree: Path, path: str, made: set[str]) -> Iterator[str]:
 
 def differences(snakemake: Graph, dvc: Graph) -> list[str]:
     """What only one of the engines declares, one line each."""
-    lines = []
-    for name in sorted(snakemake.jobs.keys() ^ dvc.jobs.keys()):
-        lines.append(f"{name}: only {'Snakemake' if name in snakemake.jobs else 'DVC'} has it")
-    for name in sorted(snakemake.jobs.keys() & dvc.jobs.keys()):
-        ours, theirs = snakemake.jobs[name], dvc.jobs[name]
+    lines = [f"{name}: only one engine has it" for name in sorted(snakemake.keys() ^ dvc.keys())]
+    for name in sorted(snakemake.keys() & dvc.keys()):
         for part in ("command", "inputs", "outputs"):
-            mine, other = getattr(ours, part), getattr(theirs, part)
-            if mine != other:
-                only = sorted({*mine} ^ {*other}) or "the order"
+            ours, theirs = getattr(snakemake[name], part), getattr(dvc[name], part)
+            if ours != theirs:
+                only = sorted({*ours} ^ {*theirs}) or "the order"
                 lines.append(f"{name}: {part} of Snakemake and DVC differ in {only}")
     return lines
 
 
-def unwatched(graph: Graph) -> list[str]:
-    """Outputs that the engine would not make again if they were missing."""
-    outputs = {file for job in graph.jobs.values() for file in job.outputs}
-    return sorted(outputs - graph.targets)
-
-
 def rerun(before: Graph, after: Graph, by: str = "noticed") -> set[str]:
     """The jobs that are new or differ in an attribute, and all jobs that depend on them."""
-    jobs = after.jobs
     found = {
         name
-        for name, job in jobs.items()
-        if name not in before.jobs or getattr(job, by) != getattr(before.jobs[name], by)
+        for name, job in after.items()
+        if name not in before or getattr(job, by) != getattr(before[name], by)
     }
     while True:
-        outputs = {file for name in found for file in jobs[name].outputs}
-        more = {name for name, job in jobs.items() if job.inputs & outputs}
+        outputs = {file for name in found for file in after[name].outputs}
+        more = {name for name, job in after.items() if job.inputs & outputs}
         if more <= found:
             return found
         found |= more

@@ -58,87 +58,67 @@ SMALL: dict[str, dict[str, Any]] = {
 """Values of parameters with which a stage takes no longer than its imports."""
 
 TEST = {"test": "split/test"}
+TRAIN = {"train": "split/train"}
 MODEL = {"model": "model"}
+BOTH = {**TEST, **MODEL}
+
+
+def files(folder: str, *names: str) -> dict[str, str]:
+    """Flags and the files that they name, in one folder."""
+    return {name: f"{folder}/{name}" for name in names}
+
+
+SCORES = ("metrics", "arrays")
+PICTURES = ("manifold", "traversals", "interpolations", "arrays")
+K2 = "k2-seed0"
 STAGES = {
-    "split": Stage(
-        (params.Split,),
-        {"raw": "raw"},
-        {name: f"split/{name}" for name in SETS},
-    ),
+    "split": Stage((params.Split,), {"raw": "raw"}, files("split", *SETS)),
     "train": Stage(
         (params.Model, params.Train),
-        {"train": "split/train", "validation": "split/validation"},
-        {**MODEL, "history": "history/k2-seed0.csv"},
+        {**TRAIN, "validation": "split/validation"},
+        {**MODEL, "history": f"history/{K2}.csv"},
         more="--latent_dim 2",
     ),
     "evaluate": Stage(
         (params.Evaluate,),
-        {**TEST, **MODEL},
+        BOTH,
         {
-            "metrics": "metrics/k2-seed0.json",
-            "evaluation": "evaluation/k2-seed0.safetensors",
-            "terms": "terms/k2-seed0.safetensors",
+            "metrics": f"metrics/{K2}.json",
+            "evaluation": f"evaluation/{K2}.safetensors",
+            "terms": f"terms/{K2}.safetensors",
         },
     ),
     "sample": Stage(
         (params.Sample,),
         MODEL,
         {
-            "means": "samples/k2-seed0-means.png",
-            "draws": "samples/k2-seed0-draws.png",
-            "samples": "samples/k2-seed0.safetensors",
+            **{name: f"samples/{K2}-{name}.png" for name in ("means", "draws")},
+            "samples": f"samples/{K2}.safetensors",
         },
     ),
     "reconstruct": Stage(
         (params.Reconstruct,),
-        {**TEST, **MODEL},
+        BOTH,
         {
-            "figure": "reconstructions/k2-seed0.png",
-            "reconstructions": "reconstructions/k2-seed0.safetensors",
+            "figure": f"reconstructions/{K2}.png",
+            "reconstructions": f"reconstructions/{K2}.safetensors",
         },
     ),
-    "compare": Stage(
-        (params.Runs,),
-        {"results": ""},
-        {"output": "comparison"},
-    ),
-    "research latents": Stage(
-        (params.Latents,),
-        {"train": "split/train", **TEST, **MODEL},
-        {name: f"latents/{name}" for name in ("metrics", "arrays")},
-    ),
-    "research traverse": Stage(
-        (params.Traverse,),
-        {**TEST, **MODEL},
-        {
-            name: f"traverse/{name}"
-            for name in ("manifold", "traversals", "interpolations", "arrays")
-        },
-    ),
+    "compare": Stage((params.Runs,), {"results": ""}, {"output": "comparison"}),
+    "research latents": Stage((params.Latents,), TRAIN | BOTH, files("latents", *SCORES)),
+    "research traverse": Stage((params.Traverse,), BOTH, files("traverse", *PICTURES)),
     "research classify": Stage(
-        (params.Classifier,),
-        {"train": "split/train", **TEST},
-        {"classifier": "classifier", "accuracy": "accuracy"},
+        (params.Classifier,), TRAIN | TEST, {name: name for name in ("classifier", "accuracy")}
     ),
     "research sample_quality": Stage(
         (params.SampleQuality,),
-        {"train": "split/train", **TEST, **MODEL, "classifier": "classifier"},
-        {name: f"sample_quality/{name}" for name in ("metrics", "arrays", "figure")},
+        {**TRAIN, **BOTH, "classifier": "classifier"},
+        files("sample_quality", *SCORES, "figure"),
     ),
-    "research iwae": Stage(
-        (params.Iwae,),
-        {**TEST, **MODEL},
-        {name: f"iwae/{name}" for name in ("metrics", "arrays")},
-    ),
-    "research ais": Stage(
-        (params.Ais,),
-        {**TEST, **MODEL},
-        {name: f"ais/{name}" for name in ("metrics", "arrays")},
-    ),
+    "research iwae": Stage((params.Iwae,), BOTH, files("iwae", *SCORES)),
+    "research ais": Stage((params.Ais,), BOTH, files("ais", *SCORES)),
     "research gradient_variance": Stage(
-        (params.GradientVariance,),
-        {**TEST, **MODEL},
-        {name: f"gradient_variance/{name}" for name in ("metrics", "arrays")},
+        (params.GradientVariance,), BOTH, files("gradient_variance", *SCORES)
     ),
 }
 """All stages but `download`, in an order in which each finds its inputs."""
@@ -196,12 +176,12 @@ def run_or_raise(name: str, *words: object) -> None:
 
 def stage_words(stage: str, inputs: Path, outputs: Path) -> list[str]:
     """The command line of a stage that reads from one workspace and writes into another."""
-    names = {type(section): name for name, section in params.Params()}
-    words = STAGES[stage].more.split()
-    for section in STAGES[stage].sections:
-        words += params.flags(SMALL[names[section]]).split()
-    for folder, files in ((inputs, STAGES[stage].inputs), (outputs, STAGES[stage].outputs)):
-        for flag, path in files.items():
+    found, words = STAGES[stage], STAGES[stage].more.split()
+    for name, section in params.Params():
+        if type(section) in found.sections:
+            words += params.flags(SMALL[name]).split()
+    for folder, paths in ((inputs, found.inputs), (outputs, found.outputs)):
+        for flag, path in paths.items():
             words += [f"--{flag}", str(folder / path)]
     return words if stage != "train" else [*words, "--checkpoints", str(outputs / "checkpoints")]
 

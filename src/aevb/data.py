@@ -63,10 +63,7 @@ def parse_idx(content: bytes, name: str) -> Bytes:
     start = 4 + 4 * content[3]
     shape = tuple(np.frombuffer(content[4:start], ">u4").tolist())
     if len(content) - start != math.prod(shape):
-        raise InputError(
-            f"{name}: the header says {shape} bytes, {len(content) - start} follow; "
-            "download it again"
-        )
+        raise InputError(f"{name}: not {shape} bytes, as its header says; download it again")
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
@@ -89,10 +86,10 @@ def check_pair(images: Bytes, labels: Bytes, name: str) -> None:
     """Check the shapes of images and labels, and the range of the labels.
 
     Raises:
-        InputError: unless images are [N, 28, 28] and labels N digits.
+        InputError: unless images are [N, 28, 28], N > 1, and labels N digits.
     """
-    if images.ndim != 3 or images.shape[1:] != (28, 28) or len(images) == 0:
-        raise InputError(f"{name}: images are {images.shape}, should be N × 28 × 28")
+    if images.ndim != 3 or images.shape[1:] != (28, 28) or len(images) < 2:
+        raise InputError(f"{name}: images are {images.shape}, should be N × 28 × 28, N > 1")
     if labels.shape != (len(images),):
         raise InputError(f"{name}: {len(images)} images with labels of shape {labels.shape}")
     if labels.max() >= CLASSES:

@@ -112,15 +112,11 @@ def bound_metrics(terms: dict[str, Floats], samples: int) -> dict[str, float]:
     """Means over images in nats per image, each with its standard error over images.
 
     `reconstruction_error` is −log_px_given_z.
-
-    Raises:
-        InputError: if there is only one image, so that the standard error is unknown.
     """
     metrics: dict[str, float] = {"iwae_k": samples, "images": len(terms["kl"])}
-    for name in ("elbo", "log_px_given_z", "kl", "iwae_bound"):
-        metrics |= mean_with_error(name, terms[name])
-    metrics["reconstruction_error"] = -metrics["log_px_given_z"]
-    metrics["reconstruction_error_se"] = metrics["log_px_given_z_se"]
+    values = {**terms, "reconstruction_error": -terms["log_px_given_z"]}
+    for name in ("elbo", "log_px_given_z", "reconstruction_error", "kl", "iwae_bound"):
+        metrics |= mean_with_error(name, values[name])
     return metrics
 
 

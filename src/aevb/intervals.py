@@ -6,8 +6,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from aevb.files import InputError
-
 
 class Estimate(NamedTuple):
     """A mean, its standard error, and the ends of its 95 % interval by Student's t."""
@@ -20,15 +18,6 @@ class Estimate(NamedTuple):
     def text(self, sign: str = "") -> str:
         """`mean [low, high]`; with the sign "+", positive numbers have a sign too."""
         return f"{self.mean:{sign}.2f} [{self.low:{sign}.2f}, {self.high:{sign}.2f}]"
-
-    def as_change(self) -> str:
-        """A difference in words; it is not significant if its interval includes zero."""
-        mean, se, low, high = self
-        if low <= 0 <= high:
-            return f"not significantly different ({self.text('+')})"
-        if mean < 0:
-            return f"lower by {Estimate(-mean, se, -high, -low).text()}"
-        return f"higher by {self.text()}"
 
 
 def mean(values: ArrayLike) -> float:
@@ -46,13 +35,7 @@ def mean_and_se(values: ArrayLike) -> tuple[float, float]:
 
 
 def mean_with_error(name: str, values: ArrayLike) -> dict[str, float]:
-    """The mean of one value per image as `name`, and its standard error as `name_se`.
-
-    Raises:
-        InputError: for a single image, whose standard error is unknown.
-    """
-    if np.size(values) < 2:
-        raise InputError("the test set has fewer than two images: no standard error can be given")
+    """The mean of one value per image as `name`, and its standard error as `name_se`."""
     centre, error = mean_and_se(values)
     return {name: centre, f"{name}_se": error}
 

@@ -28,7 +28,6 @@ class Likelihood:
     """A likelihood p(x|z), given the decoder's outputs for z.
 
     Attributes:
-        title: its name in tables and figures.
         outputs: raw decoder outputs per pixel.
         binary: whether it is a probability of zeros and ones; otherwise it is a density.
         log_prob: (x, params) to log p(x|z) in nats per image, [...].
@@ -36,7 +35,6 @@ class Likelihood:
         sample: (params, random) to x ~ p(x|z), [..., D].
     """
 
-    title: str
     outputs: int
     binary: bool
     log_prob: Callable[[Tensor, Tensor], Tensor]
@@ -132,7 +130,6 @@ def gaussian_sample(params: Tensor, random: Random) -> Tensor:
 
 LIKELIHOODS = {
     "bernoulli": Likelihood(
-        title="Bernoulli",
         outputs=1,
         binary=True,
         log_prob=bernoulli_log_prob,
@@ -140,7 +137,6 @@ LIKELIHOODS = {
         sample=bernoulli_sample,
     ),
     "continuous_bernoulli": Likelihood(
-        title="continuous Bernoulli",
         outputs=1,
         binary=False,
         log_prob=continuous_bernoulli_log_prob,
@@ -148,7 +144,6 @@ LIKELIHOODS = {
         sample=continuous_bernoulli_sample,
     ),
     "gaussian": Likelihood(
-        title="Gaussian",
         outputs=2,
         binary=False,
         log_prob=gaussian_log_prob,

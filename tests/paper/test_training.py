@@ -4,7 +4,6 @@ import json
 import math
 import signal
 from dataclasses import replace
-from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -89,7 +88,6 @@ def steps(monkeypatch) -> list[tuple[Tensor, Tensor]]:
     ("decay", "expected"),
     [
         (0.0, [0.8, 0.8, 0.8, 0.8, 0.8, 0.8]),
-        (0.25, [0.8, 0.8, 0.8, 0.8, 0.4, 0.0]),
         (0.5, [0.8, 0.8, 0.8, 0.4, 0.2, 0.0]),
         (1.0, [0.8, 0.6, 0.4, 0.2, 0.1, 0.0]),
     ],
@@ -125,41 +123,29 @@ def reference_terms(w: dict[str, Tensor], x: Tensor, eps: Tensor, likelihood: st
 
 
 @pytest.mark.parametrize(
-    ("optimiser", "likelihood", "binarisation", "mc_samples"),
+    ("likelihood", "settings"),
     [
-        ("adam", "bernoulli", "dynamic", 1),
-        ("adam", "bernoulli", "static", 3),
-        ("adam", "continuous_bernoulli", "none", 1),
-        ("adam", "gaussian", "none", 2),
-        ("adagrad", "bernoulli", "dynamic", 1),
+        ("bernoulli", {}),
+        ("bernoulli", {"binarisation": "static", "mc_samples": 3}),
+        ("continuous_bernoulli", {"binarisation": "none"}),
+        ("gaussian", {"binarisation": "none", "mc_samples": 2}),
+        ("bernoulli", {"optimiser": "adagrad"}),
     ],
 )
-def test_steps_are_the_optimisers_on_the_elbo(
-    small_sets, steps, optimiser, likelihood, binarisation, mc_samples
-):
+def test_steps_are_the_optimisers_on_the_elbo(small_sets, steps, likelihood, settings):
     """Two epochs of three steps, the last one of a smaller batch, repeated in float64."""
-    run = training(
-        small_sets,
-        (60, 0),
-        optimiser=optimiser,
-        likelihood=likelihood,
-        binarisation=binarisation,
-        mc_samples=mc_samples,
-        decay=0.5,
-    )
+    run = training(small_sets, (60, 0), likelihood=likelihood, decay=0.5, **settings)
     start = {name: value.clone() for name, value in run.model.state_dict().items()}
     run.run()
     assert [len(x) for x, _ in steps] == [25, 25, 10] * 2
     noise = torch.cat([eps.flatten() for _, eps in steps])
-    assert len(noise) == 2 * 60 * 2 * mc_samples
+    assert len(noise) == 2 * 60 * 2 * settings.get("mc_samples", 1)
     assert len(noise.unique()) > 0.99 * len(noise)
     assert stats.kstest(noise.numpy(), "norm").pvalue > 1e-3
 
     w = {name: value.double().requires_grad_() for name, value in start.items()}
-    reference = {
-        "adam": partial(torch.optim.Adam, betas=(0.9, 0.999), eps=1e-8),
-        "adagrad": partial(torch.optim.Adagrad, eps=1e-10),
-    }[optimiser](w.values())
+    adagrad = settings.get("optimiser") == "adagrad"
+    reference = (torch.optim.Adagrad if adagrad else torch.optim.Adam)(w.values())
     sums = []
     for (x, eps), share in zip(steps, [1, 1, 1, 1, 2 / 3, 1 / 3], strict=True):
         reference.param_groups[0]["lr"] = 0.01 * share
@@ -172,11 +158,10 @@ def test_steps_are_the_optimisers_on_the_elbo(
         sums.append([float(term.detach()) for term in terms])
 
     curve = history(run)
-    for epoch in (0, 1):
-        expected = np.array(sums[3 * epoch : 3 * epoch + 3]).sum(0) / 60
-        names = ("train_elbo", "train_log_px_given_z", "train_kl")
-        actual = [curve[name][epoch] for name in names]
-        assert actual == pytest.approx(expected.tolist(), rel=1e-4)
+    names = ("train_elbo", "train_log_px_given_z", "train_kl")
+    expected = np.array(sums).reshape(2, 3, 3).sum(1) / 60
+    actual = np.transpose([curve[name] for name in names])
+    np.testing.assert_allclose(actual, expected, rtol=1e-4)
     assert curve["learning_rate"].tolist() == pytest.approx([0.01, 0.01 / 3])
     for name, value in run.model.state_dict().items():
         # Both divide the gradient by its size, so one that is nearly 0 shows its rounding.
@@ -191,12 +176,11 @@ def test_steps_are_the_optimisers_on_the_elbo(
 def test_gradient_of_a_step_is_that_of_the_formulas(small_sets, steps, precision, low, high):
     """The optimisers hide most of the gradient's scale, so it is compared before their step."""
     run = training(small_sets, (25, 0), max_epochs=1, precision=precision)
-    w = {name: value.detach().double() for name, value in run.model.named_parameters()}
+    w = {name: value.detach().clone() for name, value in run.model.named_parameters()}
+    w = {name: value.double().requires_grad_() for name, value in w.items()}
     gradients: list[Tensor] = []
     run.optimiser.step = lambda _: gradients.extend(w.grad for w in run.model.parameters())
     run.run()
-    for value in w.values():
-        value.requires_grad_()
     ((x, eps),) = steps
     log_px_given_z, kl = reference_terms(w, x.double(), eps.double(), "bernoulli")
     (kl - log_px_given_z[0]).mean().backward()
@@ -220,11 +204,10 @@ def test_training_starts_at_the_mean_image(small_sets):
 @pytest.mark.parametrize("binarisation", BINARISATIONS)
 def test_the_seed_determines_the_bytes(small_sets, binarisation):
     runs = [training(small_sets, seed=seed, binarisation=binarisation) for seed in (3, 3, 4)]
-    starts = [weights(run) for run in runs]
-    assert starts[0] == starts[1] != starts[2]
-    for run in runs:
-        run.run()
-    assert weights(runs[0]) == weights(runs[1]) != weights(runs[2])
+    for trained in (False, True):
+        assert weights(runs[0]) == weights(runs[1]) != weights(runs[2])
+        for run in runs if not trained else ():
+            run.run()
     assert runs[0].state.history == runs[1].state.history != runs[2].state.history
 
 
@@ -235,14 +218,11 @@ def test_every_epoch_shows_each_image_once_in_a_new_order(small_sets, steps, bin
     expected = small_sets[0].images[:60] / np.float32(255)
     if binarisation == "static":
         expected = fixed_draw(small_sets[0].images[:60], "train", 0)
-    shown = torch.cat([x for x, _ in steps]).numpy().reshape(3, 60, 784)
-    orders = []
-    for epoch in shown:
-        same = (epoch[:, None] == expected.reshape(1, 60, 784)).all(-1)
-        assert (same.sum(0) == 1).all()
-        assert (same.sum(1) == 1).all()
-        orders.append(tuple(same.argmax(1)))
-    assert len({*orders, tuple(range(60))}) == 4
+    shown = torch.cat([x for x, _ in steps]).numpy().reshape(3, 60, 1, 784)
+    same = (shown == expected.reshape(60, 784)).all(-1)
+    assert (same.sum(1) == 1).all()
+    assert (same.sum(2) == 1).all()
+    assert len({*map(tuple, same.argmax(2)), tuple(range(60))}) == 4
 
 
 def test_dynamic_binarisation_draws_anew_with_the_gray_level_as_probability(steps):
@@ -254,17 +234,12 @@ def test_dynamic_binarisation_draws_anew_with_the_gray_level_as_probability(step
     training((copies, copies), (1500, 0), batch_size=300, max_epochs=4).run()
     draws = torch.cat([x for x, _ in steps]).numpy()
     assert set(np.unique(draws)) == {0, 1}
-    assert not draws[:, image == 0].any()
-    assert draws[:, image == 255].all()
-    inside = (image > 0) & (image < 255)
-    p, draws = image[inside] / 255, draws[:, inside].astype(float)
     assert len(np.unique(draws, axis=0)) == 6000
-    # All pixels together tell pixel / 255 from pixel / 256.
-    error = np.sqrt(p * (1 - p) / len(draws))
-    together = (draws.mean(0) - p).sum() / np.sqrt((error**2).sum())
-    assert abs(together) < 4 < 0.5 / 256 * len(p) / np.sqrt((error**2).sum())
+    inside = (image > 0) & (image < 255)
+    np.testing.assert_array_equal(draws[:, ~inside], np.tile(image[~inside] / 255, (6000, 1)))
+    p = image[inside] / 255
     # Neither the draws of a pixel nor those of an image depend on each other.
-    standard = (draws - p) / np.sqrt(p * (1 - p))
+    standard = (draws[:, inside] - p) / np.sqrt(p * (1 - p))
     for axis in (0, 1):
         z = standard.sum(axis) / math.sqrt(standard.shape[axis])
         low, high = stats.chi2(len(z)).ppf([1e-4, 1 - 1e-4])
@@ -325,8 +300,7 @@ def test_without_validation_images_the_last_weights_are_kept(small_sets):
     settings = {"max_epochs": 3, "patience": 1, "learning_rate": 0.05}
     run = training(small_sets, (60, 0), **settings)
     after = weights_after_each_epoch(run)
-    assert len(after) == 3
-    assert weights(run) == after[-1] != after[-2]
+    assert weights(run) == after[2] != after[1]
     curve = history(run)
     for name in HISTORY:
         assert np.isnan(curve[name]).all() == name.startswith("validation")
@@ -339,8 +313,8 @@ def test_without_validation_images_the_last_weights_are_kept(small_sets):
 # Divergence.
 
 
-@pytest.mark.parametrize(("update", "epoch", "step"), [(1, 1, 1), (5, 2, 2), (6, 2, 3)])
 @pytest.mark.parametrize("validation", [0, 40])
+@pytest.mark.parametrize(("update", "epoch", "step"), [(1, 1, 1), (5, 2, 2), (6, 2, 3)])
 def test_divergence_is_reported_with_its_place_and_rate(
     small_sets, update, epoch, step, validation
 ):
@@ -353,12 +327,10 @@ def test_divergence_is_reported_with_its_place_and_rate(
         return batch(index)
 
     run.batch = break_one
-    with pytest.raises(InputError) as caught:
-        run.run()
     rate = 0.3 * (1 - (update - 1) / 6)
-    message = str(caught.value)
-    assert f"epoch {epoch}, step {step}, at learning rate {rate:.3g}:" in message
-    assert "\n" not in message
+    place = f"epoch {epoch}, step {step}, at learning rate {rate:.3g}:"
+    with pytest.raises(InputError, match=rf"^[^\n]*{place}[^\n]*$"):
+        run.run()
     assert len(run.state.history) == epoch - 1
 
 

@@ -46,7 +46,7 @@ def test_dvc(tree: Path) -> None:
 
 def test_a_training_killed_at_20_moments(tree: Path) -> None:
     run("snakemake --cores 1 data/split/train.safetensors", tree)
-    command = graph.dvc_graph(tree).jobs["train@20-0"].command
+    command = graph.dvc_graph(tree)["train@20-0"].command
 
     def begin(_: random.Random) -> subprocess.Popen[bytes]:
         return start([*command, "--checkpoint_seconds", "1"], tree, tree.parent / "said")

@@ -8,7 +8,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import get_args, get_origin
 
 import pytest
 import yaml
@@ -51,36 +51,26 @@ def runs(latent_dims: list[int], seeds: list[int]) -> Values:
     return changed(DEFAULTS, "runs", latent_dims=latent_dims, seeds=seeds)
 
 
-def engine(read: Callable[[Path], Graph], tree: Path) -> Engine:
+def engine(read: Callable[..., Graph], folder: Path, *targets: str) -> Engine:
     """An engine as a function of the parameters, which lists each graph once."""
-    answers: dict[str, Graph] = {}
+    tree, answers = graph.copy_tree(folder / "tree"), dict[str, Graph]()
 
     def ask(values: Values) -> Graph:
         key = json.dumps(values)
         if key not in answers:
             graph.write_values(tree, values)
-            answers[key] = read(tree)
+            answers[key] = read(tree, *targets)
         return answers[key]
 
     return ask
 
 
 @pytest.fixture(scope="module")
-def snakemake(tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    """Snakemake with the present workflow."""
-    return engine(graph.snakemake_graph, graph.copy_tree(tmp_path_factory.mktemp("a") / "tree"))
-
-
-@pytest.fixture(scope="module")
-def dvc(tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    """DVC with the present dvc.yaml."""
-    return engine(graph.dvc_graph, graph.copy_tree(tmp_path_factory.mktemp("b") / "tree"))
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    """A copy of the workflow to change."""
-    return graph.copy_tree(tmp_path / "tree")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> tuple[Engine, Engine]:
+    """Snakemake and DVC."""
+    reads = graph.snakemake_graph, graph.dvc_graph
+    snakemake, dvc = (engine(read, tmp_path_factory.mktemp(read.__name__)) for read in reads)
+    return snakemake, dvc
 
 
 def wrong_reruns(engine: Engine, key: str) -> Iterator[str]:
@@ -93,36 +83,31 @@ def wrong_reruns(engine: Engine, key: str) -> Iterator[str]:
         yield f"{key}: wrong decision about {sorted(found ^ expected)}"
 
 
-def faults(snakemake: Engine, dvc: Engine) -> Iterator[str]:
+def faults(engines: tuple[Engine, Engine]) -> Iterator[str]:
     """Everything that is wrong with the declarations of the engines."""
     for values in (DEFAULTS, runs([2, 16, 5], [0, 4294967295]), runs([20, 3], [1])):
-        yield from graph.differences(snakemake(values), dvc(values))
-        for engine in (snakemake, dvc):
-            yield from graph.unwatched(engine(values))
-    for key in KEYS:
-        if key.split(".")[0] in SECTIONS:
-            yield from graph.differences(snakemake(another(key)), dvc(another(key)))
-            for engine in (snakemake, dvc):
-                yield from wrong_reruns(engine, key)
+        yield from graph.differences(*(ask(values) for ask in engines))
+    for key in (key for key in KEYS if key.split(".")[0] in SECTIONS):
+        yield from graph.differences(*(ask(another(key)) for ask in engines))
+        yield from (text for ask in engines for text in wrong_reruns(ask, key))
 
 
-def test_the_engines_declare_the_same_jobs_and_reruns(snakemake: Engine, dvc: Engine) -> None:
-    assert list(faults(snakemake, dvc)) == []
+def test_the_engines_declare_the_same_jobs_and_reruns(engines: tuple[Engine, Engine]) -> None:
+    assert list(faults(engines)) == []
 
 
-@pytest.mark.parametrize("name", ["snakemake", "dvc"])
-def test_runs_of_other_values_stay_as_they_are(name: str, request: Any) -> None:
-    ask: Engine = request.getfixturevalue(name)
-    before = ask(DEFAULTS)
-    new = graph.rerun(before, ask(runs([3, 20, 5], [0])))
-    assert "train@5-0" in new
-    assert {job for job in new if "@" in job} == {job for job in new if job.endswith("@5-0")}
-    for other in (runs([3], [0]), runs([20, 3], [0])):
-        assert not any("@" in job for job in graph.rerun(before, ask(other)))
+def test_runs_of_other_values_stay_as_they_are(engines: tuple[Engine, Engine]) -> None:
+    for ask in engines:
+        before = ask(DEFAULTS)
+        new = graph.rerun(before, ask(runs([3, 20, 5], [0])))
+        assert "train@5-0" in new
+        assert {job for job in new if "@" in job} == {job for job in new if job.endswith("@5-0")}
+        for other in (runs([3], [0]), runs([20, 3], [0])):
+            assert not any("@" in job for job in graph.rerun(before, ask(other)))
 
 
-def test_parameters_of_stages_on_request_are_noticed(tree: Path) -> None:
-    research = engine(lambda tree: graph.snakemake_graph(tree, "research"), tree)
+def test_parameters_of_stages_on_request_are_noticed(tmp_path: Path) -> None:
+    research = engine(graph.snakemake_graph, tmp_path, "research")
     keys = [key for key in KEYS if key.split(".")[0] not in SECTIONS]
     assert keys
     assert [text for key in keys for text in wrong_reruns(research, key)] == []
@@ -136,17 +121,9 @@ def test_outputs_in_git_are_those_outside_the_cache_of_dvc() -> None:
     assert set(ignored) == {path for path, is_cached in cached.items() if is_cached}
 
 
-@pytest.mark.parametrize(
-    ("section", "key", "text"),
-    [
-        ("runs", "latent_dims", "[3, '3; touch x']"),
-        ("train", "batch_size", "0100"),  # octal to Snakemake, decimal to DVC
-    ],
-)
-def test_parameters_that_are_not_allowed_stop_snakemake(
-    section: str, key: str, text: str, tree: Path
-) -> None:
-    values = changed(DEFAULTS, section, **{key: "HERE"})
-    (tree / "params.yaml").write_text(yaml.safe_dump(values).replace("HERE", text))
-    with pytest.raises(WorkflowError, match=rf"^params.yaml: {section}\b[^\n]*\b{key}\b[^\n]*$"):
+def test_parameters_that_are_not_allowed_stop_snakemake(tmp_path: Path) -> None:
+    tree = graph.copy_tree(tmp_path / "tree")
+    text = yaml.safe_dump(changed(DEFAULTS, "train", batch_size="HERE"))
+    (tree / "params.yaml").write_text(text.replace("HERE", "0100"))  # octal to Snakemake
+    with pytest.raises(WorkflowError, match=r"^params.yaml: train: [^\n]*batch_size[^\n]*$"):
         graph.snakemake_graph(tree)

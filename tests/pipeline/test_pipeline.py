@@ -72,7 +72,7 @@ def test_every_declared_output_is_made_and_nothing_else(
     engine: str, origin: Path, request: Any
 ) -> None:
     tree = request.getfixturevalue(engine)
-    outputs = {path for job in graph.dvc_graph(origin).jobs.values() for path in job.outputs}
+    outputs = {path for job in graph.dvc_graph(origin).values() for path in job.outputs}
     assert made(tree).keys() == outputs | contents(origin, "results").keys()
     # Git sees tables, figures and terms, and no other tensors or .gitignore files written by DVC.
     changes = {line[3:] for line in run("git status --porcelain -uall", tree).splitlines()}
@@ -182,7 +182,7 @@ def test_the_first_stages_run_by_hand_in_an_empty_folder(mirror: Path, tmp_path:
 def test_the_report_shows_every_run_by_its_k_and_seed(by_snakemake: Path, tmp_path: Path) -> None:
     tree = copy(by_snakemake, tmp_path)
     shown = reported(tree)
-    results = {file for job in graph.dvc_graph(tree).jobs.values() for file in job.outputs}
+    results = {file for job in graph.dvc_graph(tree).values() for file in job.outputs}
     figures = {path for path in results if path.endswith(".png")}
     assert figures <= shown.keys() <= made(tree).keys()
     for path, entry in shown.items():

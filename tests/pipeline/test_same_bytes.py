@@ -16,7 +16,7 @@ PUBLISHED = {
     "samples/k2-seed0.safetensors": "982faa0e1a1fcafe",
     "reconstructions/k2-seed0.safetensors": "41fd25496f29c5cf",
     "comparison/table.csv": "4deead9164fbc7e9",
-    "comparison/discussion.md": "ce5413b4e5f6cc34",
+    "comparison/discussion.md": "c61f1ae6b12fcc2c",
 }
 
 

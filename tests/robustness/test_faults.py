@@ -142,6 +142,9 @@ BAD_MODELS: list[dict[str, Any]] = [
 BAD_SETS: list[dict[str, Any]] = [
     {"images": None},
     {"labels": np.zeros(3, np.uint8)},
+    {"labels": np.zeros(200, np.int64)},
+    {"index": np.zeros(3, np.int64)},
+    {"binary": np.zeros((200, 28, 28), np.float32)},
     {"images": np.zeros((200, 32, 32), np.uint8)},
     {"images": np.zeros((200, 28, 28), np.float32)},
     {"seed": None},

@@ -50,7 +50,6 @@ rule compare:
         code=code("compare"),
     output:
         *comparison("results/{study}comparison", FIGURES),
-        "results/{study}comparison/table.tex",
         "results/{study}comparison/settings.md",
     log:
         "logs/{study}compare.log",

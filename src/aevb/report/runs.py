@@ -1,23 +1,15 @@
-"""The runs of an experiment or a study as the stages stored them, and the names for titles.
-
-An experiment is a study with one variant: `Variants` maps each variant to its runs, which have the
-same latent dimensions and seeds in every variant.
-"""
+"""The runs of an experiment or a study as the stages stored them, and the names for titles."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from sklearn.decomposition import PCA
 
 from aevb.datasets import DATASETS
 from aevb.files import Arrays, read_csv, read_json, read_tensors
-from aevb.intervals import Estimate, estimate, mean
-from aevb.likelihoods import LIKELIHOODS
 
 TERMS = {
     "elbo": "ELBO",
@@ -25,18 +17,15 @@ TERMS = {
     "kl": "KL term",
     "iwae_bound": "IWAE bound",
 }
-BINARISATIONS = {
-    "dynamic": "dynamic binarisation",
-    "static": "static binarisation",
-    "none": "gray levels",
-}
 MARK = "†"
-NOTE = f"{MARK} Not a log-likelihood: this likelihood does not suit this binarisation."
 
 
 @dataclass(frozen=True)
 class Run:
-    """The results of one training; all terms are in nats per image."""
+    """The results of one training; all terms are in nats per image.
+
+    `variant` is the variant of a study, or empty if there is only one.
+    """
 
     latent_dim: int
     seed: int
@@ -46,6 +35,7 @@ class Run:
     samples: Arrays
     reconstructions: Arrays
     metadata: dict[str, Any]
+    variant: str = ""
 
     @property
     def scale(self) -> str:
@@ -55,7 +45,8 @@ class Run:
         return "log-density" if self.metadata["binarisation"] == "none" else "log-probability"
 
 
-Variants = Mapping[str, Sequence[Run]]
+Models = Mapping[str, Sequence[Run]]
+"""The runs of each variant and k, one per seed, by a name: `k = 3` or `VARIANT, k = 3`."""
 
 
 def read_run(folder: Path, latent_dim: int, seed: int) -> Run:
@@ -74,59 +65,41 @@ def read_run(folder: Path, latent_dim: int, seed: int) -> Run:
     return Run(latent_dim, seed, metrics, history, evaluation, samples, reconstructions, metadata)
 
 
-def models(variants: Variants) -> dict[str, list[Run]]:
-    """The runs of each variant and k, one per seed.
+def read_models(
+    folder: Path, variants: Sequence[str], latent_dims: Sequence[int], seeds: Sequence[int]
+) -> Models:
+    """Read the runs of an experiment, in `folder`, or of a study, in `folder`/VARIANT.
 
-    They are named `k = 3`, or `VARIANT, k = 3` if there are several variants.
+    Raises:
+        InputError: if a file is missing or invalid.
     """
-    groups: dict[str, list[Run]] = {}
-    for variant, runs in variants.items():
-        prefix = f"{variant}, " if len(variants) > 1 else ""
-        for run in runs:
-            groups.setdefault(f"{prefix}k = {run.latent_dim}", []).append(run)
-    return groups
+    models = {}
+    for variant, k in product(variants or [""], latent_dims):
+        runs = [read_run(folder / variant, k, seed) for seed in seeds]
+        label = variant if len(variants) > 1 else ""
+        name = f"{label}, k = {k}" if label else f"k = {k}"
+        models[name] = [replace(run, variant=label) for run in runs]
+    return models
 
 
-def first_runs(variants: Variants) -> dict[str, Run]:
-    """The run of the first seed of each of the `models`: figures show the images of these runs."""
-    return {name: runs[0] for name, runs in models(variants).items()}
+def first_runs(models: Models) -> dict[str, Run]:
+    """The run of the first seed of each model: figures show the images of these runs."""
+    return {name: runs[0] for name, runs in models.items()}
 
 
-def seeds(variants: Variants) -> list[int]:
+def seeds(models: Models) -> list[int]:
     """The seeds that every model was trained with."""
-    return [run.seed for run in next(iter(models(variants).values()))]
+    return [run.seed for run in next(iter(models.values()))]
 
 
-def overall(values: Sequence[NDArray[Any]]) -> Estimate:
-    """The mean of values [N] of each seed: over seeds if there are several, else over images."""
-    if len(values) == 1:
-        return estimate(values[0])
-    return estimate([mean(image_values) for image_values in values])
-
-
-def difference(term: str, runs: Sequence[Run], reference: Sequence[Run]) -> Estimate:
-    """The mean of a term minus that of the reference runs, for the same images and seeds."""
-    pairs = zip(runs, reference, strict=True)
-    return overall([a.evaluation[term].astype(float) - b.evaluation[term] for a, b in pairs])
-
-
-def principal_axes(mu: NDArray[np.float32]) -> tuple[NDArray[np.float64], list[float]]:
-    """Points [N, k] on their first two principal axes, [N, 2], and the axes' shares of variance.
-
-    If k = 1, there is one axis and one share, and the second coordinate is 0.
-    """
-    pca = PCA(min(2, mu.shape[1]))
-    points = np.zeros((len(mu), 2))
-    points[:, : mu.shape[1]] = pca.fit_transform(mu.astype(np.float64))
-    return points, pca.explained_variance_ratio_.tolist()
-
-
-def setting(variants: Variants) -> str:
+def setting(models: Models) -> str:
     """Data set, binarisation and likelihood, as far as all runs share them."""
     names = []
-    for run in (run for runs in variants.values() for run in runs):
+    for run in first_runs(models).values():
         dataset = DATASETS[run.metadata["data"]["name"]].title
-        likelihood = LIKELIHOODS[run.metadata["likelihood"]].title
+        binarisation = run.metadata["binarisation"]
+        pixels = "gray levels" if binarisation == "none" else f"{binarisation} binarisation"
+        likelihood = run.metadata["likelihood"].replace("_", " ").title()
         mark = "" if run.metrics["is_log_likelihood"] else f" ({MARK} not a log-likelihood)"
-        names.append((dataset, BINARISATIONS[run.metadata["binarisation"]], likelihood + mark))
+        names.append((dataset, pixels, likelihood + mark))
     return ", ".join(values[0] for values in zip(*names, strict=True) if len({*values}) == 1)

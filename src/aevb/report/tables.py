@@ -1,48 +1,72 @@
-"""The tables of a comparison as CSV, Markdown and LaTeX: all runs, and their differences."""
+"""The tables and the discussion of a comparison, with numbers computed from the results.
 
-from itertools import product
+± is a standard error over images; [low, high] is a 95 % interval by Student's t, over images if
+each model was trained once, over trainings if there are several seeds.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from math import isnan
 from statistics import stdev
 from typing import Any
 
 import pandas as pd
+from numpy.typing import NDArray
 
-from aevb.intervals import Estimate, estimate
-from aevb.report.runs import MARK, NOTE, TERMS, Variants, difference, models
+from aevb.intervals import Estimate, estimate, mean
+from aevb.report.runs import MARK, TERMS, Models, Run, first_runs, seeds, setting
 
-FACTS = ["variant", "latent_dim", "binarisation", "likelihood", "is_log_likelihood", "iwae_k"]
-"""What all runs of one row over all seeds have in common."""
+USED = 0.01
+"""Latent dimensions are counted if their mean KL is larger, in nats."""
+NOTE = f"{MARK} Not a log-likelihood: this likelihood does not suit this binarisation."
 ONE_SEED = {"{seed}": "{:.2f} ± {se:.2f}"}
 ALL_SEEDS = {"all, mean (sd)": "{:.2f} ({sd:.2f})", "all, 95 %": "[{low:.2f}, {high:.2f}]"}
 """For each row of text, its cell in the column `seed` and those in the columns of the terms."""
 
 
-def table(variants: Variants) -> pd.DataFrame:
+def texts(models: Models) -> dict[str, str]:
+    """The contents of all files of text, by their names."""
+    runs, changes = table(models), differences(models)
+    return {
+        "table.csv": as_csv(runs),
+        "table.md": as_markdown(runs),
+        "differences.csv": as_csv(changes),
+        "differences.md": differences_as_markdown(changes, over(models)),
+        "discussion.md": discussion(models),
+    }
+
+
+def table(models: Models) -> pd.DataFrame:
     """The metrics of every run, with a column `variant` if there are several variants.
 
-    Of several seeds, a further row for each k, with seed `all`, has the mean over seeds of each
+    Of several seeds, a further row for each model, with seed `all`, has the mean over seeds of each
     term, the standard error of this mean (`_se`), the standard deviation over seeds (`_sd`) and the
     95 % interval of the mean (`_low`, `_high`).
     """
-    names = ("latent_dim", "seed", "binarisation", "likelihood")
-    frame = pd.DataFrame(
-        {"variant": variant, **{name: run.metadata[name] for name in names}, **run.metrics}
-        for variant, runs in variants.items()
-        for run in runs
-    )
-    for _, group in frame.groupby(["variant", "latent_dim"], sort=False):
-        if len(group) > 1:
-            row: dict[str, Any] = {**group[FACTS].iloc[0], "seed": "all"}
+    rows: list[dict[str, Any]] = []
+    for runs in models.values():
+        first = runs[0]
+        named: dict[str, Any] = {"variant": first.variant} if first.variant else {}
+        named |= {"latent_dim": first.latent_dim, "seed": "all"}
+        named |= {name: first.metadata[name] for name in ("binarisation", "likelihood")}
+        rows += [{**named, "seed": run.seed, **run.metrics} for run in runs]
+        if len(runs) > 1:
+            row = named | {name: first.metrics[name] for name in ("is_log_likelihood", "iwae_k")}
             for term in TERMS:
-                numbers = group[term].tolist()
-                mean, se, low, high = estimate(numbers)
-                row |= {term: mean, f"{term}_se": se, f"{term}_sd": stdev(numbers)}
+                numbers = [run.metrics[term] for run in runs]
+                centre, se, low, high = estimate(numbers)
+                row |= {term: centre, f"{term}_se": se, f"{term}_sd": stdev(numbers)}
                 row |= {f"{term}_low": low, f"{term}_high": high}
-            frame = pd.concat([frame, pd.DataFrame([row])], ignore_index=True)
-    return frame if len(variants) > 1 else frame.drop(columns="variant")
+            rows.append(row)
+    return pd.DataFrame(rows)
 
 
-def readable(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table as text: `mean ± standard error` of each run, then two rows over all seeds."""
+def as_csv(frame: pd.DataFrame) -> str:
+    """A table as data, with six significant digits."""
+    return str(frame.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
+
+
+def as_markdown(frame: pd.DataFrame) -> str:
+    """The table to read: a row for each run, two rows over all seeds, and what the numbers are."""
     lines = []
     for row in frame.to_dict("records"):
         mark = "" if row["is_log_likelihood"] else f" {MARK}"
@@ -56,73 +80,144 @@ def readable(frame: pd.DataFrame) -> pd.DataFrame:
                 numbers = {end: row.get(f"{term}_{end}") for end in ("se", "sd", "low", "high")}
                 line[name] = cell.format(row[term], **numbers) + mark
             lines.append(line)
-    return pd.DataFrame(lines)
-
-
-def caption(frame: pd.DataFrame) -> str:
-    """What the numbers in the table are."""
     text = "Test set, nats per image; ± is the standard error over images."
     if "all" in frame["seed"].tolist():
         text += " Over all seeds: the mean with the standard deviation over seeds (sd), and the "
         text += "95 % interval of the mean by Student's t."
-    return text if frame["is_log_likelihood"].all() else f"{text} {NOTE}"
+    if not frame["is_log_likelihood"].all():
+        text += f" {NOTE}"
+    return f"{_markdown(pd.DataFrame(lines))}\n\n{text}\n"
 
 
-def as_csv(frame: pd.DataFrame) -> str:
-    """A table as data, with six significant digits."""
-    return str(frame.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
+def over(models: Models) -> str:
+    """What the intervals are over."""
+    return "trainings" if len(seeds(models)) > 1 else "test images"
 
 
-def as_markdown(frame: pd.DataFrame) -> str:
-    """The readable table and its caption in Markdown."""
-    text = readable(frame).to_markdown(index=False, disable_numparse=True)
-    return f"{text}\n\n{caption(frame)}\n"
+def overall(values: Sequence[NDArray[Any]]) -> Estimate:
+    """The mean of values [N] of each seed: over seeds if there are several, else over images."""
+    return estimate(values[0] if len(values) == 1 else [mean(of_seed) for of_seed in values])
 
 
-def as_latex(frame: pd.DataFrame) -> str:
-    """The readable table in LaTeX, its caption as a comment."""
-    symbols = str.maketrans({"±": r"$\pm$", MARK: r"$\dagger$", "-": "$-$", "%": r"\%"})
-    cells = readable(frame).map(lambda cell: str(cell).translate(symbols))
-    body = cells.to_latex(index=False, column_format="rrll" + "r" * len(TERMS))
-    return f"% {caption(frame)}\n{body}"
+def difference(term: str, runs: Sequence[Run], reference: Sequence[Run]) -> Estimate:
+    """The mean of a term minus that of the reference runs, for the same images and seeds."""
+    pairs = zip(runs, reference, strict=True)
+    return overall([a.evaluation[term].astype(float) - b.evaluation[term] for a, b in pairs])
 
 
-def differences(variants: Variants) -> pd.DataFrame:
+def differences(models: Models) -> pd.DataFrame:
     """Mean differences in nats per image of every k from the first k of the same variant.
 
     Differences are taken for the same test images and seeds; they are positive if the term of k is
-    higher. If there are several seeds, rows with seed `all` have the mean over them.
+    higher. Standard errors and intervals are over images, or over trainings for several seeds.
     """
+    first: dict[str, Sequence[Run]] = {}
     rows = []
-    for variant, all_runs in variants.items():
-        first, *others = models({variant: all_runs}).values()
-        for runs, term in product(others, TERMS):
-            ks = runs[0].latent_dim, first[0].latent_dim
-            pairs: dict[Any, Any] = {run.seed: ([run], [first[i]]) for i, run in enumerate(runs)}
-            if len(runs) > 1:
-                pairs["all"] = runs, first
-            for seed, pair in pairs.items():
-                rows.append((variant, *ks, term, seed, *difference(term, *pair)))
-    names = ["variant", "latent_dim", "against", "term", "seed", "difference", "se", "low", "high"]
+    for runs in models.values():
+        variant, k = runs[0].variant, runs[0].latent_dim
+        reference = first.setdefault(variant, runs)
+        if reference is not runs:
+            named = variant, k, reference[0].latent_dim
+            rows += [(*named, term, *difference(term, runs, reference)) for term in TERMS]
+    names = ["variant", "latent_dim", "against", "term", "difference", "se", "low", "high"]
     frame = pd.DataFrame(rows, columns=names)
-    return frame if len(variants) > 1 else frame.drop(columns="variant")
+    return frame if any(first) else frame.drop(columns="variant")
 
 
-def differences_as_markdown(frame: pd.DataFrame) -> str:
-    """The differences as text: a row for each pair of k and each term, a column for each seed."""
+def differences_as_markdown(frame: pd.DataFrame, what: str) -> str:
+    """The differences to read, with intervals over `what`."""
     if frame.empty:
         return "There is only one latent dimension: nothing to compare.\n"
     numbers = frame[["difference", "se", "low", "high"]].to_numpy()
-    ks = frame[["latent_dim", "against"]].to_numpy()
-    cells = frame.assign(
-        comparison=[f"k = {k} against k = {other}" for k, other in ks],
-        term=frame["term"].map(TERMS),
-        seed=[f"{seed} seeds" if seed == "all" else f"seed {seed}" for seed in frame["seed"]],
-        cell=[Estimate(*row).text("+") for row in numbers],
-    )
-    rows = [name for name in ("variant", "comparison", "term") if name in cells]
-    shown = cells.pivot_table("cell", rows, "seed", aggfunc="first", sort=False).reset_index()
-    text = shown.to_markdown(index=False, disable_numparse=True)
-    over = "images; for all seeds, over trainings" if "all seeds" in shown else "images"
+    cells = frame.drop(columns=["se", "low", "high"]).rename(columns={"latent_dim": "k"})
+    cells["term"] = cells["term"].map(TERMS)
+    cells["difference"] = [Estimate(*row).text("+") for row in numbers]
     note = "Mean differences for the same test images, in nats per image, with 95 % intervals over"
-    return f"{text}\n\n{note} {over}.\n"
+    return f"{_markdown(cells)}\n\n{note} {what}.\n"
+
+
+def _markdown(cells: pd.DataFrame) -> str:
+    return str(cells.to_markdown(index=False, disable_numparse=True))
+
+
+def discussion(models: Models) -> str:
+    """All paragraphs as Markdown: about each k of an experiment, or the variants of a study."""
+    first = first_runs(models)
+    dims = list(dict.fromkeys(run.latent_dim for run in first.values()))
+    variants = list(dict.fromkeys(run.variant for run in first.values()))
+    about = {"Setting": _setting(models, variants, dims)}
+    if len(variants) > 1:
+        about |= {f"k = {k}": _variants(models, k) for k in dims}
+    else:
+        about |= {name: _model(models, name) for name in models}
+    return "\n".join(f"**{title}.** {' '.join(text)}\n" for title, text in about.items())
+
+
+def _setting(models: Models, variants: Sequence[str], dims: Sequence[int]) -> Iterator[str]:
+    names = f"{_listed(variants)}, each with " if len(variants) > 1 else ""
+    images = next(iter(first_runs(models).values())).metrics["images"]
+    yield f"{names}k = {_listed(dims)} on {images:,} test images of {setting(models)}."
+    first, *others = seeds(models)
+    if others:
+        yield f"Each model was trained with seeds {_listed(seeds(models))}."
+        yield f"Numbers without an interval are those of seed {first}."
+    else:
+        yield f"Each model was trained once, with seed {first}."
+        yield "No interval includes the variation between trainings."
+    interval = f"[low, high] is a 95 % interval over {over(models)} by Student's t"
+    yield f"Numbers are in nats per image; {interval}."
+
+
+def _variants(models: Models, k: int) -> Iterator[str]:
+    """The ELBO of each variant compared with the first variant on the same scale, for one k."""
+    groups = [runs for runs in models.values() if runs[0].latent_dim == k]
+    scales = [runs[0].scale for runs in groups]
+    for runs, scale in zip(groups, scales, strict=True):
+        name, reference = runs[0].variant, groups[scales.index(scale)]
+        if runs is not reference:
+            change = difference("elbo", runs, reference).text("+")
+            yield f"Compared with {reference[0].variant}, the ELBO of {name} differs by {change}."
+        elif scales.count(scale) == 1:
+            yield f"No other variant is on the scale of {name} ({scale})."
+
+
+def _model(models: Models, name: str) -> Iterator[str]:
+    """The results for one k, compared with those for the first k."""
+    runs, (first, *_) = models[name], models
+    run, metrics = runs[0], runs[0].metrics
+    yield f"The ELBO is {overall([run.evaluation['elbo'] for run in runs]).text()}."
+    if metrics["iwae_k"] > 1 and metrics["is_log_likelihood"]:
+        terms = [run.evaluation for run in runs]
+        gain = overall([term["iwae_bound"].astype(float) - term["elbo"] for term in terms])
+        yield f"The IWAE bound with K = {metrics['iwae_k']} is higher by {gain.text()}."
+    if name != first:
+        elbo, gain, cost = (
+            difference(term, runs, models[first]) for term in ("elbo", "log_px_given_z", "kl")
+        )
+        yield (
+            f"Compared with {first}, the ELBO differs by {elbo.text('+')}, the reconstruction term "
+            f"by {gain.text('+')} and the KL term by {cost.text('+')}."
+        )
+        if min(gain.low, cost.low) > 0:
+            share = 100 * cost.mean / gain.mean
+            yield f"The larger KL term offsets {share:.0f} % of the gain in reconstruction."
+
+    best = run.metadata["best_epoch"]
+    epoch = run.history.set_index("epoch").loc[best]
+    text = f"Training took {len(run.history)} epochs; the weights are those of epoch {best}"
+    gap = epoch["train_elbo"] - epoch["validation_elbo"]
+    if not isnan(gap):  # there are validation images
+        way = "higher" if gap > 0 else "lower"
+        text += f", when the training ELBO was {abs(gap):.2f} {way} than the validation ELBO"
+    yield f"{text}."
+    kl = run.evaluation["kl_per_dimension"]
+    yield (
+        f"The mean KL of a latent dimension is between {kl.min():.2f} and {kl.max():.2f}, and over "
+        f"{USED} in {(kl > USED).sum()} of {len(kl)} dimensions."
+    )
+
+
+def _listed(items: Iterable[Any]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    *others, last = (str(item) for item in items)
+    return f"{', '.join(others)} and {last}" if others else last
