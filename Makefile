@@ -63,7 +63,8 @@ check: $(ready)  ## check params.yaml and report a mistake in one line
 repro: check  ## run the experiment with DVC: dvc repro, after a check of params.yaml
 	dvc repro
 
-verify: $(ready)  ## compare the results with those of the last commit
+verify: $(ready)  ## check that the results belong together, compare them with the last commit
+	python src/custody.py
 	python src/verify.py
 
 bench: $(ready)  ## time to a given ELBO compared with textbook loops, 10 minutes

@@ -7,14 +7,14 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated
 
-from aevb.files import write_text
+from aevb.files import write_json, write_text
 from aevb.plumbing import cli
 from aevb.plumbing.params import Runs
 from aevb.report import tables
 from aevb.report.comparison import FIGURES, STUDY_FIGURES
 from aevb.report.discussion import discussion
 from aevb.report.figures import save_figure
-from aevb.report.runs import read_run
+from aevb.report.runs import RECORD, files_of, read_run, record
 
 
 def main(
@@ -47,6 +47,10 @@ def main(
         write_text(output / name, text)
     for name in STUDY_FIGURES if variants else FIGURES:
         save_figure(output / f"{name}.png", FIGURES[name](found))
+    if not variants:
+        read = (path for run in runs for path in files_of(results, *run).values())
+        written = (output / name for name in (*texts, *(f"{name}.png" for name in FIGURES)))
+        write_json(output / RECORD, record([*read, *written]))
     cli.log.info("compare: %d runs, wrote %s", len(found) * len(runs), output)
 
 

@@ -168,7 +168,8 @@ def test_compare_reads_the_runs_that_are_named(tmp_path, run_research):
     for seed in (0, 1, 2):
         for stage in STAGES:
             write_json(tmp_path / stage / f"k3-seed{seed}.json", found[stage])
-        write_tensors(tmp_path / f"iwae/k3-seed{seed}.safetensors", "iwae", bounds(3), {})
+        path = tmp_path / f"iwae/k3-seed{seed}.safetensors"
+        write_tensors(path, "iwae", bounds(3), {"latent_dim": 3, "seed": seed})
     words = ("--results", tmp_path, "--output", tmp_path / "out", "--latent_dims", 3)
     run_research("compare", *words, "--seeds", 0, 1)
     names = {"table.csv", "table.md", "discussion.md", "bounds.png", "gradient_variance.png"}

@@ -11,12 +11,13 @@ from matplotlib.figure import Figure
 from scipy import stats
 from scipy.spatial.distance import pdist
 
+from aevb.evaluation import bound_metrics
 from aevb.files import write_csv, write_json, write_tensors
 from aevb.report import tables
 from aevb.report.comparison import FIGURES, STUDY_FIGURES, pushed_apart
 from aevb.report.discussion import discussion
 from aevb.report.figures import save_figure, show
-from aevb.report.runs import TERMS, Run, principal_axes, setting
+from aevb.report.runs import TERMS, Run, files_of, principal_axes, setting
 from stages import run_or_raise
 
 N = 400
@@ -302,12 +303,14 @@ def test_labels_that_are_too_close_are_pushed_apart_around_their_mean():
 
 def write_run(folder: Path, run: Run) -> None:
     """Write the files of a run that compare reads."""
-    name = f"k{run.latent_dim}-seed{run.seed}"
-    write_json(folder / f"metrics/{name}.json", run.metrics)
-    write_csv(folder / f"history/{name}.csv", list(run.history), run.history.to_numpy().tolist())
+    paths = files_of(folder, run.latent_dim, run.seed)
+    suits = {"is_log_likelihood": 0}  # of a continuous Bernoulli likelihood for zeros and ones
+    write_json(paths["metrics"], bound_metrics(run.evaluation, 50) | suits)
+    write_csv(paths["history"], list(run.history), run.history.to_numpy().tolist())
+    files = dict.fromkeys(("model", "test", "history"), paths["history"])
     for kind in ("evaluation", "samples", "reconstructions"):
-        path = folder / f"{kind}/{name}.safetensors"
-        write_tensors(path, kind, vars(run)[kind], run.metadata)
+        metadata = {**run.metadata, "evaluate": {"iwae_k": 50}}
+        write_tensors(paths[kind], kind, vars(run)[kind], metadata, **files)
 
 
 @pytest.mark.parametrize("variants", [[], ["b", "a"]])

@@ -195,6 +195,8 @@ UNUSABLE: dict[str, dict[str, Any]] = {
     "text for a number": {"step": "7"},
     "step outside the epoch": {"step": EPOCH + 1},
     "no history": {"history": []},
+    "text in the history": {"history": [["1"] * 8] * 2},
+    "text for an ELBO": {"best_elbo": "high"},
     "another run": {"key": "0" * 32},
 }
 

@@ -46,6 +46,7 @@ rule compare:
     output:
         *comparison("results/{study}comparison", FIGURES),
         "results/{study}comparison/table.tex",
+        "results/{study}comparison/record.json",
     log:
         "logs/{study}compare.log",
     localrule: True
@@ -86,6 +87,7 @@ for name in STUDIES:
 
 
 # DVC takes over the finished results: status clean, nothing left for `dvc repro`, metrics to compare.
+# It would record any file in their place, so custody.py checks first that they belong together.
 # --no-relink leaves the files' times unchanged, on which Snakemake relies.
 rule register:
     input:
@@ -94,4 +96,5 @@ rule register:
         "logs/register.log",
     localrule: True
     shell:
-        "dvc commit --force --no-relink --quiet > {log} 2>&1"
+        "python src/custody.py --log {log} && "
+        "dvc commit --force --no-relink --quiet >> {log} 2>&1"

@@ -129,10 +129,10 @@ class Files(Section):
 def main(files: Files, settings: Classifier) -> None:
     """Train, classify the test images, write the weights and the accuracies."""
     repeatable()
-    images = read_set(files.train)
+    images = read_set(files.train, "train")
     with cli.progress(None, "classify", settings.epochs * len(images), "image") as bar:
         network = train(images, settings, bar.update)
-    found = accuracies(network, read_set(files.test))
+    found = accuracies(network, read_set(files.test, "test", images.metadata))
     weights = {name: value.numpy() for name, value in network.state_dict().items()}
     metadata = {"data": images.metadata, "classifier": settings.model_dump()}
     write_tensors(files.classifier, "classifier", weights, metadata)

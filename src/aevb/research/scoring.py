@@ -98,7 +98,7 @@ class Inputs:
         name = f"{self.stage} {self.run}"
         for metric, value in metrics.items():
             require(math.isfinite(value), f"{name}: {metric} is {value}; train the model again")
-        write_tensors(files.arrays, self.stage, arrays, self.metadata)
+        write_tensors(files.arrays, self.stage, arrays, self.metadata, model=files.model)
         write_json(files.metrics, metrics)
         mark = "" if metrics.get("is_log_likelihood", 1) else " († not a log-likelihood)"
         cli.log.info("%s: %s%s, wrote %s", name, summary.format(**metrics), mark, files.metrics)
@@ -109,7 +109,7 @@ def read_inputs(stage: str, files: ModelAndTestSet) -> Inputs:
     repeatable()
     threadpool_limits(1)
     model, metadata = read_model(files.model)
-    test = read_set(files.test)
+    test = read_set(files.test, "test", metadata.get("data", {}))
     run = f"k = {model.latent_dim}, seed {metadata['seed']}"
     x = model_inputs(test, metadata["binarisation"])
     return Inputs(stage, run, model, metadata, test, x)
@@ -120,7 +120,7 @@ def read_training_set(path: Path) -> ImageSet:
 
     The file has none, since dynamic binarisation draws them anew in each epoch.
     """
-    images = read_set(path)
+    images = read_set(path, "train")
     return replace(images, binary=fixed_draw(images.images, "train", images.metadata["seed"]))
 
 
