@@ -92,7 +92,8 @@ repro: check  ## run the experiment with DVC: dvc repro, after a check of params
 	@python src/repair.py
 	@$(stopped) dvc repro
 
-verify: $(ready)  ## compare the results with those of the last commit
+verify: $(ready)  ## check that the results belong together, compare them with the last commit
+	python src/custody.py
 	python src/verify.py
 
 diff: $(ready)  ## is a change real? make diff AGAINST=main~3 EXPERIMENT=rate-2

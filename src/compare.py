@@ -3,16 +3,17 @@
 Only the files of the runs named by --variants, --latent_dims and --seeds are read.
 """
 
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 
-from aevb.files import write_text
+from aevb.files import write_json, write_text
 from aevb.plumbing import cli
 from aevb.plumbing.params import Runs
 from aevb.report import tables
 from aevb.report.comparison import FIGURES, STUDY_FIGURES
 from aevb.report.figures import save_figure
-from aevb.report.runs import first_runs, read_models
+from aevb.report.runs import RECORD, files_of, first_runs, read_models, record
 from aevb.report.settings import settings as settings_table
 
 
@@ -36,6 +37,11 @@ def main(
         write_text(output / name, text)
     for name in STUDY_FIGURES if variants else FIGURES:
         save_figure(output / f"{name}.png", FIGURES[name](models))
+    if not variants:
+        runs = product(settings.latent_dims, settings.seeds)
+        read = (path for run in runs for path in files_of(results, *run).values())
+        written = (output / name for name in (*texts, *(f"{name}.png" for name in FIGURES)))
+        write_json(output / RECORD, record([*read, *written]))
     cli.log.info("compare: %d models, wrote %s", len(models), output)
 
 

@@ -102,6 +102,8 @@ def find(file: str, digest: str, sources: Iterator[str]) -> bytes:
 def read(source: str) -> bytes:
     """The bytes of a file on this machine or on the web."""
     if not source.startswith(URL):
+        if Path(source).is_fifo():
+            raise OSError("a pipe, should be a file")  # would wait for its writer
         return Path(source).read_bytes()
     import pooch
 

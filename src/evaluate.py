@@ -6,10 +6,12 @@ Likelihood and binarisation are read from the model file.
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
+
 from aevb.data import model_inputs, read_set
 from aevb.evaluation import bound_metrics, evaluate, mean_kl_per_dimension
 from aevb.exact import exact
-from aevb.files import InputError, write_json, write_tensors
+from aevb.files import Arrays, InputError, write_json, write_tensors
 from aevb.likelihoods import is_likelihood
 from aevb.model import read_model
 from aevb.plumbing import cli
@@ -28,20 +30,24 @@ def main(
     """Evaluate, write the terms of each image and their means."""
     repeatable()
     vae, metadata = read_model(model)
-    images = read_set(test)
+    images = read_set(test, "test", metadata.get("data", {}))
     if len(images) < 2:
         raise InputError(f"{test}: fewer than two images: no standard error can be given")
     x = model_inputs(images, metadata["binarisation"])
     name = f"evaluate k = {vae.latent_dim}, seed {metadata['seed']}"
     with exact(), cli.progress(None, name, len(x), "image") as bar:
         found = evaluate(vae, x, settings.iwae_k, settings.seed, bar.update)
+    if not all(np.isfinite(values).all() for values in found.values()):
+        raise InputError(f"{model}: its terms are not finite for some test images; train it again")
     means = bound_metrics(found, settings.iwae_k)
     suits = is_likelihood(metadata["likelihood"], metadata["binarisation"])
     means["is_log_likelihood"] = int(suits)
     found["kl_per_dimension"] = mean_kl_per_dimension(found["mu"], found["log_var"])
-    write_tensors(evaluation, "evaluation", {**found, "labels": images.labels}, metadata)
+    arrays: Arrays = {**found, "labels": images.labels}
     alone = {name: found[name] for name in ("log_px_given_z", "kl", "iwae_bound")}
-    write_tensors(terms, "terms", alone, metadata)
+    metadata["evaluate"] = settings.model_dump()
+    for path, kind, content in ((evaluation, "evaluation", arrays), (terms, "terms", alone)):
+        write_tensors(path, kind, content, metadata, test=test, model=model)
     write_json(metrics, means)
     mark = "" if suits else " († no log-likelihood)"
     elbo = f"ELBO {means['elbo']:.2f} ± {means['elbo_se']:.2f} nats per image{mark}"

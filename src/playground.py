@@ -77,7 +77,7 @@ def main(
     settings: Runs,
 ) -> None:
     """Read the models and their evaluation, write the page."""
-    images = read_set(test)
+    images = read_set(test, "test")
     names = [f"k{k}-seed{settings.seeds[0]}" for k in settings.latent_dims]
     data = {
         "dataset": DATASETS[images.metadata["name"]].title,

@@ -34,7 +34,7 @@ def main(
     """Choose, encode and decode images, write them and the figure."""
     repeatable()
     vae, metadata = read_model(model)
-    images = read_set(test)
+    images = read_set(test, "test", metadata.get("data", {}))
     if settings.images > len(images):
         raise InputError(f"--images {settings.images}: the test set has {len(images)} images")
     order = Random("reconstruct", settings.seed).permutation(len(images))
@@ -49,13 +49,15 @@ def main(
         "inputs": inputs,
         "reconstructions": decoded,
     }
-    write_tensors(reconstructions, "reconstructions", arrays, metadata)
     rows = [("test image", arrays["originals"]), ("decoded", arrays["reconstructions"])]
     if metadata["binarisation"] != "none":
         rows.insert(1, ("binarised", inputs))
     run = f"k = {vae.latent_dim}, seed {metadata['seed']}"
     title = f"Test images, encoded and decoded at z = mu, {run}"
     save_figure(figure, rows_figure(rows, COLUMNS, title))
+    metadata["reconstruct"] = settings.model_dump()
+    files = {"test": test, "model": model, "figure": figure}
+    write_tensors(reconstructions, "reconstructions", arrays, metadata, **files)
     cli.log.info("reconstruct %s: %d images, wrote %s", run, len(chosen), figure)
 
 

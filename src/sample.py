@@ -37,7 +37,6 @@ def main(
             "means": vae.likelihood.mean(params).numpy(),
             "draws": vae.likelihood.sample(params, random).numpy(),
         }
-    write_tensors(samples, "samples", arrays, metadata)
     run = f"k = {vae.latent_dim}, seed {metadata['seed']}"
     for name, path, what in (
         ("means", means, "Decoder means E[x|z]"),
@@ -45,6 +44,8 @@ def main(
     ):
         title = f"{what}\nfor z ~ N(0, I), {run}"
         save_figure(path, grid_figure(arrays[name], settings.columns, title))
+    metadata["sample"] = settings.model_dump()
+    write_tensors(samples, "samples", arrays, metadata, model=model, means=means, draws=draws)
     cli.log.info("sample %s: %d images, wrote %s", run, len(z), samples)
 
 

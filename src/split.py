@@ -5,13 +5,13 @@ changed.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import aevb  # noqa: F401  # isort: skip  # first, since it reports missing packages
 import numpy as np
 
-from aevb.data import DATASET_FILE, ImageSet, SetName, fixed_draw, read_raw, write_set
-from aevb.files import InputError, read_json
+from aevb.data import ImageSet, SetName, fixed_draw, read_raw, write_set
+from aevb.files import InputError
 from aevb.plumbing import cli
 from aevb.plumbing.params import Split
 from aevb.rng import Random
@@ -25,7 +25,7 @@ def main(
     settings: Split,
 ) -> None:
     """Read the raw files, write the three sets."""
-    images, labels = read_raw(raw, "train")
+    images, labels, source = read_raw(raw, "train")
     if settings.validation_size >= len(images):
         raise InputError(
             f"--validation_size {settings.validation_size}: leaves none of the {len(images)} "
@@ -33,24 +33,23 @@ def main(
         )
     order = Random("split", settings.seed).permutation(len(images))
     held_out, kept = np.split(order, [settings.validation_size])
-    test_images, test_labels = read_raw(raw, "t10k")
-    described = read_json(raw / DATASET_FILE)
-    if "name" not in described:
-        raise InputError(f"{raw / DATASET_FILE}: has no name; run the download stage again")
-    metadata = {"name": described["name"], "seed": settings.seed}
+    test_raw = read_raw(raw, "t10k")
 
     def write(
-        path: Path, name: SetName, source: tuple[np.ndarray, np.ndarray], index: np.ndarray
+        path: Path, name: SetName, raw: tuple[np.ndarray, np.ndarray, Any], index: np.ndarray
     ) -> None:
+        images, labels, source = raw
         index = np.sort(index)
-        chosen = source[0][index]
+        chosen = images[index]
         binary = None if name == "train" else fixed_draw(chosen, name, settings.seed)
-        write_set(path, ImageSet(chosen, source[1][index], index, binary, metadata))
+        decisive = {"seed"} if name == "test" else None
+        metadata = {**source, **settings.model_dump(include=decisive), "set": name}
+        write_set(path, ImageSet(chosen, labels[index], index, binary, metadata))
         cli.log.info("split: %d %s images, wrote %s", len(index), name, path)
 
-    write(train, "train", (images, labels), kept)
-    write(validation, "validation", (images, labels), held_out)
-    write(test, "test", (test_images, test_labels), np.arange(len(test_images)))
+    write(train, "train", (images, labels, source), kept)
+    write(validation, "validation", (images, labels, source), held_out)
+    write(test, "test", test_raw, np.arange(len(test_raw[0])))
 
 
 if __name__ == "__main__":

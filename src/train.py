@@ -4,7 +4,6 @@ Kingma & Welling 2013, algorithm 1. On SIGTERM, SIGINT or SIGUSR1 the current st
 checkpoint is written and the exit code is 128 + the signal's number. The same command resumes.
 """
 
-import hashlib
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +12,7 @@ import aevb  # noqa: F401  # isort: skip  # first, since it reports missing pack
 import torch
 
 from aevb.data import read_set
-from aevb.files import InputError, write_csv, write_json
+from aevb.files import InputError, sha256, write_csv, write_json
 from aevb.model import VAE, write_model
 from aevb.plumbing import cli, machine
 from aevb.plumbing.checkpoints import Checkpoint, Interrupted, exclusive
@@ -41,7 +40,8 @@ def main(
     machine.repeatable(settings.threads)
     device = machine.resolve_device(settings.device, settings.precision)
     precision = machine.resolve_precision(settings.precision, device)
-    images, held_out = read_set(train), read_set(validation)
+    images = read_set(train, "train")
+    held_out = read_set(validation, "validation", images.metadata)
     if not len(images):
         raise InputError(f"{train}: has no training images; run the split stage again")
 
@@ -89,11 +89,12 @@ def main(
         state = run.state
         best = state.best_epoch if len(held_out) else state.epoch
         write_csv(history, HISTORY, state.history)
-        write_model(model, run.model, {**metadata, "best_epoch": best})
+        files = {"train": train, "validation": validation, "history": history}
+        write_model(model, run.model, {**metadata, "best_epoch": best}, **files)
         if provenance is not None:
-            files = machine.record(train=train, validation=validation, model=model)
+            made = machine.record(train=train, validation=validation, model=model)
             setting = {"device": device, "precision": precision, "threads": settings.threads}
-            write_json(provenance, files | setting)
+            write_json(provenance, made | setting)
         checkpoint.remove()
     cli.log.info("%s: %d epochs, best %d, wrote %s", name, state.epoch, best, model)
 
@@ -101,8 +102,7 @@ def main(
 def content(*images: Path) -> list[str]:
     """Hashes of the images and of the code on which the result depends."""
     code = [SOURCE.parent / path for path in code_of("src/train.py")]
-    paths = [*images, *code]
-    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+    return [sha256(path) for path in (*images, *code)]
 
 
 if __name__ == "__main__":

@@ -16,11 +16,11 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from aevb.data import RAW_FILES, ImageSet, fixed_draw, write_set
-from aevb.files import read_json, read_tensors
+from aevb.files import read_json, read_tensors, sha256
 from aevb.model import VAE, write_model
 from aevb.rng import Random
-from graph import ROOT, run
-from repository import clone, small_repository
+from graph import ROOT, copy_tree, dvc_graph, run, write_values
+from repository import clone, copy, run_job, small_repository, small_values
 from stages import SETS, STAGES, run_or_raise, run_stage
 
 SIZES = {"train": 600, "t10k": 200}
@@ -46,7 +46,8 @@ def write_raw(folder: Path) -> Path:
     folder.mkdir(parents=True)
     for name in RAW_FILES:
         (folder / name).write_bytes(as_idx(first_images(name)))
-    (folder / "dataset.json").write_text(json.dumps({"name": "mnist", "sha256": {}}))
+    digests = {name: sha256(folder / name) for name in RAW_FILES}
+    (folder / "dataset.json").write_text(json.dumps({"name": "mnist", "sha256": digests}))
     return folder
 
 
@@ -54,13 +55,17 @@ def write_raw(folder: Path) -> Path:
 def small_sets() -> tuple[ImageSet, ImageSet, ImageSet]:
     """300 training, 100 validation and 100 test images."""
     images, labels = first_images(RAW_FILES[0]), first_images(RAW_FILES[1])
-    metadata = {"name": "mnist", "seed": 0}
+    metadata = {name: {"name": "mnist", "seed": 0, "set": name} for name in SETS}
     kept, held_out, rest = np.split(np.arange(500), [300, 400])
     return (
-        ImageSet(images[kept], labels[kept], kept, None, metadata),
+        ImageSet(images[kept], labels[kept], kept, None, metadata["train"]),
         *(
             ImageSet(
-                images[index], labels[index], index, fixed_draw(images[index], name, 0), metadata
+                images[index],
+                labels[index],
+                index,
+                fixed_draw(images[index], name, 0),
+                metadata[name],
             )
             for name, index in (("validation", held_out), ("test", rest))
         ),
@@ -131,6 +136,22 @@ def by_dvc(origin, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def finished(mirror, tmp_path_factory) -> Path:
+    """The experiment with k = 2 and 3: the jobs that DVC declares, run in this process."""
+    tree = copy_tree(tmp_path_factory.mktemp("finished") / "tree")
+    write_values(tree, small_values(mirror, runs={"latent_dims": [2, 3]}))
+    for job in dvc_graph(tree).jobs.values():
+        run_job(job, tree)
+    return tree
+
+
+@pytest.fixture
+def finished_copy(finished, tmp_path) -> Path:
+    """A copy of the finished experiment, to be damaged."""
+    return copy(finished, tmp_path)
+
+
+@pytest.fixture(scope="session")
 def untrained() -> Callable:
     """Makes a small VAE with its initial weights."""
 
@@ -153,7 +174,8 @@ def research_inputs(tmp_path: Path, set_files: Path) -> Callable[..., list[str]]
     """Writes a model and returns the flags that name it and some sets: `--model PATH …`."""
 
     def write(model, *sets: str) -> list[str]:
-        write_model(tmp_path / "model", model, {"seed": 4, "binarisation": "dynamic"})
+        metadata = {"seed": 4, "binarisation": "dynamic", "data": {"name": "mnist", "seed": 0}}
+        write_model(tmp_path / "model", model, metadata)
         paths = {"model": tmp_path / "model", **{name: set_files / name for name in sets}}
         return [word for name, path in paths.items() for word in (f"--{name}", str(path))]
 

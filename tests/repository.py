@@ -4,13 +4,14 @@ import gzip
 import hashlib
 import re
 import shutil
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
 from aevb.data import RAW_FILES
 from aevb.plumbing.params import Params
-from graph import ROOT, changed, read_values, run, write_values
-from stages import SMALL
+from graph import ROOT, Job, Values, changed, read_values, run, write_values
+from stages import SMALL, run_or_raise
 
 MODEL = "results/models/k2-seed0.safetensors"
 METRICS = "results/metrics/k2-seed0.json"
@@ -22,6 +23,12 @@ def digests(mirror: Path) -> list[str]:
     return [hashlib.sha256(file).hexdigest() for file in files]
 
 
+def small_values(mirror: Path, **sections: dict[str, Any]) -> Values:
+    """Parameters with which the pipeline takes seconds, for the files of a mirror."""
+    values = {**SMALL, "data": {"mirror": str(mirror), "sha256": digests(mirror)}, **sections}
+    return {name: own | values.get(name, {}) for name, own in Params().model_dump().items()}
+
+
 def small_repository(tree: Path, mirror: Path) -> Path:
     """A git repository with the files of this working tree and small parameters."""
     files = run("git ls-files --cached --others --exclude-standard -z", ROOT)
@@ -30,9 +37,7 @@ def small_repository(tree: Path, mirror: Path) -> Path:
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, tree / name)
     run("git init --quiet", tree)
-    values = {**SMALL, "data": {"mirror": str(mirror), "sha256": digests(mirror)}}
-    defaults = Params().model_dump()
-    write_values(tree, {name: defaults[name] | values.get(name, {}) for name in defaults})
+    write_values(tree, small_values(mirror))
     commit(tree, "all files")
     return tree
 
@@ -54,6 +59,13 @@ def clone(origin: Path, tree: Path) -> Path:
 def copy(tree: Path, to: Path) -> Path:
     """A copy in the folder `to` with all time stamps, so that neither engine sees a difference."""
     return shutil.copytree(tree, to / "copy", symlinks=True)
+
+
+def run_job(job: Job, tree: Path) -> None:
+    """Run a job in this process; its error is raised as the InputError that it reports."""
+    _, script, *words = job.command
+    with chdir(tree):
+        run_or_raise(Path(script).stem, *words)
 
 
 def edit(tree: Path, section: str, **entries: Any) -> None:

@@ -1,6 +1,8 @@
 """Images: the IDX files of MNIST, the three sets made from them, and their binarisation."""
 
+import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -8,7 +10,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from aevb.files import Arrays, InputError, read_bytes, read_tensors, write_tensors
+from aevb.files import (
+    REPAIR,
+    Arrays,
+    InputError,
+    read_bytes,
+    read_json,
+    read_tensors,
+    write_tensors,
+)
 from aevb.rng import Random
 
 PIXELS = 28 * 28
@@ -38,7 +48,8 @@ class ImageSet:
         index: int64 [N], the position of each image in the original file.
         binary: uint8 [N, 28, 28], the one static draw of zeros and ones. Training images have none,
             since dynamic binarisation draws them anew in each epoch.
-        metadata: the data set's name and the seed of the split.
+        metadata: which set it is, the data set's name, the seed of the split and, except for the
+            test set, the size of the validation set.
     """
 
     images: Bytes
@@ -64,22 +75,34 @@ def parse_idx(content: bytes, name: str) -> Bytes:
     shape = tuple(np.frombuffer(content[4:start], ">u4").tolist())
     if len(content) - start != math.prod(shape):
         raise InputError(f"{name}: not {shape} bytes, as its header says; download it again")
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    try:
+        return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    except ValueError as error:  # too many axes
+        raise InputError(f"{name}: {error}; download it again") from None
 
 
-def read_raw(folder: Path, part: Literal["train", "t10k"]) -> tuple[Bytes, Bytes]:
-    """Images and labels of the training or the test files that the download stage wrote.
+def read_raw(folder: Path, part: Literal["train", "t10k"]) -> tuple[Bytes, Bytes, dict[str, Any]]:
+    """The training or the test files that the download stage wrote.
+
+    Returns:
+        Images, labels, and the name of the data set with the SHA-256 of the two `files`.
 
     Raises:
-        InputError: if a file is missing or damaged.
+        InputError: if a file is missing or is not the one that was downloaded.
     """
-    images, labels = (
-        parse_idx(read_bytes(folder / name), str(folder / name))
-        for name in RAW_FILES
-        if name.startswith(part)
-    )
+    described = read_json(folder / DATASET_FILE)
+    if not isinstance(described.get("sha256"), dict) or "name" not in described:
+        raise InputError(f"{folder / DATASET_FILE}: damaged; {REPAIR}")
+    files, arrays = {}, []
+    for name in (name for name in RAW_FILES if name.startswith(part)):
+        content = read_bytes(folder / name)
+        files[name] = hashlib.sha256(content).hexdigest()
+        if described["sha256"].get(name) != files[name]:
+            raise InputError(f"{folder / name}: not the file in {DATASET_FILE}; {REPAIR}")
+        arrays.append(parse_idx(content, str(folder / name)))
+    images, labels = arrays
     check_pair(images, labels, f"{folder}/{part}-*")
-    return images, labels
+    return images, labels, {"name": described["name"], "files": files}
 
 
 def check_pair(images: Bytes, labels: Bytes, name: str) -> None:
@@ -118,17 +141,21 @@ def write_set(path: Path, images: ImageSet) -> None:
     write_tensors(path, "split", arrays, images.metadata)
 
 
-def read_set(path: Path) -> ImageSet:
+def read_set(path: Path, name: SetName, data: Mapping[str, Any] | None = None) -> ImageSet:
     """Read a set that the split stage wrote.
 
+    Args:
+        data: the metadata of the training images, with which this set must share its split.
+
     Raises:
-        InputError: if the file is missing or damaged, or has arrays of other shapes.
+        InputError: if the file is missing or damaged, has arrays of other shapes, or is another
+            set or from another split.
     """
     arrays, metadata = read_tensors(path, "split")
     try:
         images, labels, index = arrays["images"], arrays["labels"], arrays["index"]
     except KeyError as error:
-        raise InputError(f"{path}: has no {error}; run the split stage again") from None
+        raise InputError(f"{path}: has no {error}; {REPAIR}") from None
     binary = arrays.get("binary")
     count = images.shape[:1]
     fits = (
@@ -140,7 +167,13 @@ def read_set(path: Path) -> ImageSet:
         and "name" in metadata
     )
     if not fits:
-        raise InputError(
-            f"{path}: has arrays of other shapes, or no metadata; run the split stage again"
-        )
+        raise InputError(f"{path}: has arrays of other shapes, or no metadata; {REPAIR}")
+    if metadata.get("set") != name:
+        raise InputError(f"{path}: the {metadata.get('set')} set, should be {name}; {REPAIR}")
+    for key in ("name", "seed", "validation_size"):
+        if data is not None and key in metadata and metadata[key] != data.get(key):
+            raise InputError(
+                f"{path}: from another split than the training images, whose {key} is "
+                f"{data.get(key)} and not {metadata[key]}; {REPAIR}"
+            )
     return ImageSet(images, labels, index, binary, metadata)

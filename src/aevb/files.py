@@ -1,8 +1,9 @@
 """Reading and writing of results: atomic, with the same bytes for the same content.
 
 Tensors are stored as safetensors, never as pickle, with one metadata key, `aevb`. It holds JSON:
-the kind of file, the version of its format, all that is needed to use the file alone, and a
-checksum, which safetensors lacks. One key is used because several are written in random order.
+the kind of file, the version of its format, all that is needed to use the file alone, the SHA-256
+of the files that it was made from or with, and a checksum, which safetensors lacks. One key is used
+because several are written in random order.
 """
 
 import csv
@@ -10,6 +11,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -22,7 +24,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-FORMAT = 3
+FORMAT = 4
+REPAIR = "delete it and run `snakemake --cores all` or `dvc repro`"
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -69,13 +72,18 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode())
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a flat object: keys sorted, floats with six significant digits."""
+def as_json(content: Mapping[str, Any]) -> str:
+    """An object as text: keys sorted, floats with six significant digits."""
     rounded = {
         key: float(f"{value:.6g}") if isinstance(value, float) else value
         for key, value in content.items()
     }
-    write_text(path, json.dumps(rounded, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    return json.dumps(rounded, indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write an object in the form of `as_json`."""
+    write_text(path, as_json(content))
 
 
 def read_bytes(path: Path) -> bytes:
@@ -86,6 +94,15 @@ def read_bytes(path: Path) -> bytes:
     """
     content: bytes = _readable(path, path.read_bytes)
     return content
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits.
+
+    Raises:
+        InputError: if it is missing or cannot be read.
+    """
+    return hashlib.sha256(read_bytes(path)).hexdigest()
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -126,10 +143,19 @@ def read_csv(path: Path) -> list[dict[str, float]]:
     return table
 
 
-def write_tensors(path: Path, kind: str, arrays: Arrays, metadata: Mapping[str, Any]) -> None:
-    """Write arrays, with `metadata` (JSON values) in the one metadata key `aevb`."""
+def write_tensors(
+    path: Path, kind: str, arrays: Arrays, metadata: Mapping[str, Any], **files: Path
+) -> None:
+    """Write arrays, with `metadata` (JSON values) in the one metadata key `aevb`.
+
+    The SHA-256 of `files`, those that this one was made from or with, is added to
+    `metadata["files"]`.
+    """
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     described = {**metadata, "kind": kind, "format": FORMAT}
+    if files:
+        digests = {name: sha256(file) for name, file in files.items()}
+        described["files"] = {**metadata.get("files", {}), **digests}
     text = json.dumps({**described, "sha256": _digest(contiguous, described)}, sort_keys=True)
     write_bytes(path, save(contiguous, metadata={"aevb": text}))
 
@@ -147,7 +173,8 @@ def read_tensors(path: Path, kind: str) -> tuple[Arrays, dict[str, Any]]:
     """Read the arrays and the metadata that `write_tensors` wrote.
 
     Raises:
-        InputError: if the file is missing, damaged, or of another kind or version.
+        InputError: if the file is missing, damaged, or of another kind or version, or if it is
+            named after another run, as `k3-seed0.safetensors`.
     """
 
     def content() -> tuple[Arrays, dict[str, Any]]:
@@ -162,20 +189,25 @@ def read_tensors(path: Path, kind: str) -> tuple[Arrays, dict[str, Any]]:
         found = metadata.get("kind") if isinstance(metadata, dict) else None
         raise InputError(
             f"{path}: should be a {kind} file of this pipeline and is "
-            f"{f'a {found} file' if found else 'not'}; name the right file or make it again"
+            f"{f'a {found} file' if found else 'not'}; name the right file, or {REPAIR}"
         )
     if metadata.get("format") != FORMAT:
         raise InputError(
             f"{path}: written in format {metadata.get('format')}, this version reads {FORMAT}; "
-            "update the code or make the file again"
+            f"update the code, or {REPAIR}"
         )
     if metadata.pop("sha256", None) != _digest(arrays, metadata):
-        raise InputError(f"{path}: damaged, its checksum is another; make it again")
+        raise InputError(f"{path}: damaged, its checksum is another; {REPAIR}")
+    own = f"k{metadata.get('latent_dim')}-seed{metadata.get('seed')}"
+    if re.fullmatch(r"k\d+-seed\d+", path.stem) and path.stem != own:
+        raise InputError(f"{path}: is the {kind} file of {own}; {REPAIR}")
     return arrays, {key: metadata[key] for key in metadata if key not in ("kind", "format")}
 
 
 def _readable(path: Path, read: Callable[[], Any]) -> Any:
     """The result of `read`; whatever makes a file unreadable becomes an InputError."""
+    if path.is_fifo():
+        raise InputError(f"{path}: a pipe, should be a file; {REPAIR}")  # would wait for its writer
     try:
         return read()
     except FileNotFoundError:
@@ -184,4 +216,4 @@ def _readable(path: Path, read: Callable[[], Any]) -> Any:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (SafetensorError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{path}: damaged or foreign ({reason}); make it again") from None
+        raise InputError(f"{path}: damaged or foreign ({reason}); {REPAIR}") from None

@@ -94,15 +94,18 @@ class VAE(nn.Module):
         return self.likelihood.mean(self.decoder(z))
 
 
-def write_model(path: Path, model: VAE, metadata: Mapping[str, Any]) -> None:
-    """Write the weights in float32, with all that is needed to load and use them alone."""
+def write_model(path: Path, model: VAE, metadata: Mapping[str, Any], **files: Path) -> None:
+    """Write the weights in float32, with all that is needed to load and use them alone.
+
+    `files` are those that the model was made from or with, as for `write_tensors`.
+    """
     weights = {name: value.float().cpu().numpy() for name, value in model.state_dict().items()}
     architecture = {
         "latent_dim": model.latent_dim,
         "hidden": model.hidden,
         "likelihood": model.likelihood_name,
     }
-    write_tensors(path, "model", weights, {**metadata, **architecture})
+    write_tensors(path, "model", weights, {**metadata, **architecture}, **files)
 
 
 def read_model(path: Path) -> tuple[VAE, dict[str, Any]]:

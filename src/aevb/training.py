@@ -233,7 +233,10 @@ class Training:
         forms = [{key: (x.shape, x.dtype) for key, x in some.items()} for some in (own, arrays)]
         try:
             loaded = State(**state)
+            rows = [loaded.best_elbo, loaded.best_epoch], *loaded.history
             fits = len(loaded.history) == loaded.epoch and 0 <= loaded.step <= self.steps
+            fits = fits and all(isinstance(x, int | float) for row in rows for x in row)
+            fits = fits and {*map(len, loaded.history)} <= {len(HISTORY)}
         except TypeError:
             fits = False
         if not fits or state.keys() != vars(self.state).keys() or forms[0] != forms[1]:

@@ -1,6 +1,7 @@
 """Tables, discussion and figures of runs with known numbers."""
 
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,12 +9,13 @@ import pytest
 from matplotlib.figure import Figure
 from scipy import stats
 
+from aevb.evaluation import bound_metrics
 from aevb.files import write_csv, write_json, write_tensors
 from aevb.plumbing.params import Model, Train
 from aevb.report import tables
 from aevb.report.comparison import FIGURES, STUDY_FIGURES
 from aevb.report.figures import save_figure, show
-from aevb.report.runs import Models, Run, setting
+from aevb.report.runs import Models, Run, files_of, setting
 from stages import run_or_raise
 
 N = 400
@@ -253,17 +255,22 @@ def test_a_mosaic_shows_every_image_once_in_black_on_white():
 # The script
 
 
+def write_run(folder: Path, run: Run) -> None:
+    """Write the files of a run that compare reads."""
+    paths = files_of(folder, run.latent_dim, run.seed)
+    suits = {"is_log_likelihood": 0}  # of a continuous Bernoulli likelihood for zeros and ones
+    write_json(paths["metrics"], bound_metrics(run.evaluation, 50) | suits)
+    write_csv(paths["history"], list(run.history), run.history.to_numpy().tolist())
+    files = dict.fromkeys(("model", "test", "history"), paths["history"])
+    for kind in ("evaluation", "samples", "reconstructions"):
+        metadata = {**run.metadata, "evaluate": {"iwae_k": 50}}
+        write_tensors(paths[kind], kind, vars(run)[kind], metadata, **files)
+
+
 @pytest.mark.parametrize("variants", [[], ["a"], ["b", "a"]])
 def test_the_script_compares_the_named_runs_only(variants, tmp_path):
     for variant, seed in product(variants or [""], (0, 1)):
-        run, name = a_run(3, seed), f"k3-seed{seed}"
-        folder = tmp_path / variant
-        write_json(folder / f"metrics/{name}.json", run.metrics)
-        rows = run.history.to_numpy().tolist()
-        write_csv(folder / f"history/{name}.csv", list(run.history), rows)
-        for kind in ("evaluation", "samples", "reconstructions"):
-            path = folder / f"{kind}/{name}.safetensors"
-            write_tensors(path, kind, vars(run)[kind], run.metadata)
+        write_run(tmp_path / variant, a_run(3, seed))
     words = ["--results", tmp_path, "--output", tmp_path / "out", "--latent_dims", 3, "--seeds", 1]
     words += ["--variants", *variants] if variants else []
     run_or_raise("compare", *words)

@@ -9,7 +9,7 @@ from scipy import stats
 
 from aevb import data
 from aevb.data import RAW_FILES, ImageSet
-from aevb.files import InputError
+from aevb.files import InputError, sha256
 from conftest import ROOT, as_idx, first_images
 from stages import SETS, run_or_raise
 
@@ -55,6 +55,8 @@ def test_other_files_than_idx_are_refused():
         b"\x00\x00\x0d\x01\x00\x00\x00\x01\x00\x00\x80\x3f",  # floats
         # Sizes whose product is 2⁶⁴, which overflows to 0 in 64 bits.
         b"\x00\x00\x08\x03" + b"\x80\x00\x00\x00" * 2 + b"\x00\x00\x00\x04",
+        b"\x00\x00\x08\xff" + b"\x00\x00\x00\x01" * 255 + b"x",  # more axes than arrays have
+        b"\x00\x00\x08\x03" + bytes(4) + b"\xff" * 8,  # nothing, in a shape that is too large
     ):
         assert "file.idx" in refused(data.parse_idx, content, "file.idx")
 
@@ -106,7 +108,7 @@ def split_sets(raw: Path, folder: Path, size: int = 150, seed: int = 0) -> list[
     for name in SETS:
         words += [f"--{name}", folder / name]
     run_or_raise("split", *words)
-    return [data.read_set(folder / name) for name in SETS]
+    return [data.read_set(folder / name, name) for name in SETS]
 
 
 def test_the_split_is_disjoint_and_complete_and_its_index_is_right(raw_subset, tmp_path):
@@ -120,7 +122,9 @@ def test_the_split_is_disjoint_and_complete_and_its_index_is_right(raw_subset, t
         np.testing.assert_array_equal(images.images, originals[images.index])
         np.testing.assert_array_equal(images.labels, labels[images.index])
         assert (np.diff(images.index) > 0).all()
-        assert images.metadata == {"name": "mnist", "seed": 0}
+        files = {name: sha256(raw_subset / name) for name in RAW_FILES if name.startswith(part)}
+        expected = {"name": "mnist", "seed": 0, "validation_size": 150, "files": files}
+        assert images.metadata.items() <= {**expected, "set": images.metadata["set"]}.items()
     # Held out at random from the whole file, not from its beginning or end.
     assert stats.kstest(validation.index, stats.uniform(0, 600).cdf).pvalue > 1e-3
     assert train.binary is None
@@ -161,7 +165,7 @@ def test_a_split_of_bad_files_writes_nothing(raw_subset, tmp_path, name):
 def test_sets_are_read_as_they_were_written(small_sets, tmp_path):
     for images in small_sets:
         data.write_set(tmp_path / "set", images)
-        again = data.read_set(tmp_path / "set")
+        again = data.read_set(tmp_path / "set", images.metadata["set"])
         assert again.metadata == images.metadata
         for name in ("images", "labels", "index", "binary"):
             np.testing.assert_array_equal(getattr(again, name), getattr(images, name), strict=True)

@@ -99,7 +99,7 @@ def test_a_missing_file_is_named_and_nothing_written(kind, pages, tmp_path, set_
 @pytest.mark.parametrize("number", [0, 1], ids=["defaults", "others"])
 def test_a_browser_computes_what_the_models_compute(pages, number, set_files, tmp_path):
     made = pages[number]
-    images = read_set(set_files / "test").images.reshape(-1, 784) / 255
+    images = read_set(set_files / "test", "test").images.reshape(-1, 784) / 255
     codes = [torch.randn(20, k, generator=torch.manual_seed(k)) for k in made.models]
     script = IN_BROWSER.replace("CODES", json.dumps([z.tolist() for z in codes]))
     page = tmp_path / "page.html"

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -148,12 +149,16 @@ BAD_SETS: list[dict[str, Any]] = [
     {"images": np.zeros((200, 32, 32), np.uint8)},
     {"images": np.zeros((200, 28, 28), np.float32)},
     {"seed": None},
+    {"set": "validation"},
 ]
 
 
 @pytest.mark.parametrize(
     ("read", "file", "kind", "mistakes"),
-    [(read_model, "model", "model", BAD_MODELS), (read_set, "split/test", "split", BAD_SETS)],
+    [
+        (read_model, "model", "model", BAD_MODELS),
+        (partial(read_set, name="test"), "split/test", "split", BAD_SETS),
+    ],
 )
 def test_a_file_with_wrong_content_is_refused(read, file, kind, mistakes, workspace, tmp_path):
     for entries in mistakes:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +168,25 @@ def test_tensors_of_another_length_are_refused(tensors):
     for other in (*(content[:length] for length in lengths), content + b"more"):
         tensors.write_bytes(other)
         assert "damaged or foreign" in refusal(read_tensors, tensors, "model")
+
+
+@pytest.mark.parametrize(
+    "read", [read_bytes, read_json, read_csv, partial(read_tensors, kind="model")]
+)
+def test_a_pipe_is_refused(tmp_path, read):
+    """Reading it would wait for its writer."""
+    os.mkfifo(tmp_path / "pipe")
+    assert "a pipe, should be a file" in refusal(read, tmp_path / "pipe")
+
+
+def test_a_file_of_another_run_is_refused(tmp_path):
+    for name, words in (("k3-seed0", "the model file of k3-seed1"), ("k3-seed1", ""), ("any", "")):
+        path = tmp_path / f"{name}.safetensors"
+        write_tensors(path, "model", ARRAYS, {"latent_dim": 3, "seed": 1})
+        if words:
+            assert words in refusal(read_tensors, path, "model")
+        else:
+            read_tensors(path, "model")
 
 
 def test_a_flipped_bit_in_any_byte_is_refused(tensors):

@@ -193,6 +193,9 @@ UNUSABLE: dict[str, dict[str, Any]] = {
     "another shape": {"sums": np.zeros((3, 2), np.float32)},
     "text for a number": {"step": "7"},
     "step outside the epoch": {"step": EPOCH + 1},
+    "no history": {"history": []},
+    "text in the history": {"history": [["1"] * 8] * 2},
+    "text for an ELBO": {"best_elbo": "high"},
     "another run": {"key": "0" * 32},
 }
 

@@ -51,6 +51,7 @@ rule compare:
     output:
         *comparison("results/{study}comparison", FIGURES),
         "results/{study}comparison/settings.md",
+        "results/{study}comparison/record.json",
     log:
         "logs/{study}compare.log",
     localrule: True
@@ -82,6 +83,7 @@ rule compare_study:
 
 
 # DVC takes over the finished results: status clean, nothing left for `dvc repro`, metrics to compare.
+# It would record any file in their place, so custody.py checks first that they belong together.
 # --no-relink leaves the files' times unchanged, on which Snakemake relies.
 rule register:
     input:
@@ -90,4 +92,5 @@ rule register:
         "logs/register.log",
     localrule: True
     shell:
-        "python src/repair.py && dvc commit --force --no-relink 2>&1 | tee {log}"
+        "python src/repair.py && python src/custody.py --log {log} && "
+        "dvc commit --force --no-relink 2>&1 | tee -a {log}"

@@ -1,6 +1,6 @@
 """The runs of an experiment or a study as the stages stored them, and the names for titles."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -9,7 +9,19 @@ from typing import Any
 import pandas as pd
 
 from aevb.datasets import DATASETS
-from aevb.files import Arrays, read_csv, read_json, read_tensors
+from aevb.evaluation import bound_metrics
+from aevb.files import (
+    REPAIR,
+    Arrays,
+    InputError,
+    as_json,
+    read_bytes,
+    read_csv,
+    read_json,
+    read_tensors,
+    sha256,
+)
+from aevb.likelihoods import is_likelihood
 
 TERMS = {
     "elbo": "ELBO",
@@ -17,6 +29,10 @@ TERMS = {
     "kl": "KL term",
     "iwae_bound": "IWAE bound",
 }
+KINDS = ("evaluation", "samples", "reconstructions")
+"""The files of tensors of a run."""
+RECORD = "record.json"
+"""The file of a comparison with the SHA-256 of all files that it was made from, and of its own."""
 MARK = "†"
 
 
@@ -49,19 +65,44 @@ Models = Mapping[str, Sequence[Run]]
 """The runs of each variant and k, one per seed, by a name: `k = 3` or `VARIANT, k = 3`."""
 
 
+def files_of(folder: Path, latent_dim: int, seed: int) -> dict[str, Path]:
+    """The files of one run in the folders metrics/, history/, evaluation/ etc. in `folder`."""
+    name = f"k{latent_dim}-seed{seed}"
+    tensors = {kind: folder / kind / f"{name}.safetensors" for kind in KINDS}
+    return {
+        "metrics": folder / "metrics" / f"{name}.json",
+        "history": folder / "history" / f"{name}.csv",
+        **tensors,
+    }
+
+
+def record(paths: Iterable[Path]) -> dict[str, str]:
+    """The SHA-256 of files, by the name of each with its folder."""
+    return {f"{path.parent.name}/{path.name}": sha256(path) for path in paths}
+
+
 def read_run(folder: Path, latent_dim: int, seed: int) -> Run:
-    """Read all files of one run from the folders metrics/, history/, evaluation/ etc. in `folder`.
+    """Read all files of one run.
 
     Raises:
-        InputError: if one is missing or invalid.
+        InputError: if one is missing or invalid, or if they do not come from one model.
     """
-    name = f"k{latent_dim}-seed{seed}"
-    metrics = read_json(folder / "metrics" / f"{name}.json")
-    history = pd.DataFrame(read_csv(folder / "history" / f"{name}.csv"))
-    kinds = ("evaluation", "samples", "reconstructions")
-    files = [read_tensors(folder / kind / f"{name}.safetensors", kind) for kind in kinds]
-    evaluation, samples, reconstructions = (arrays for arrays, _ in files)
-    _, metadata = files[0]
+    paths = files_of(folder, latent_dim, seed)
+    tensors = [read_tensors(paths[kind], kind) for kind in KINDS]
+    (evaluation, metadata), (samples, _), (reconstructions, _) = tensors
+    for kind, (_, other) in zip(KINDS, tensors, strict=True):
+        if other["files"]["model"] != metadata["files"]["model"]:
+            both = f"{paths[kind]} and {paths['evaluation']}"
+            raise InputError(f"{both}: made from different models; {REPAIR}")
+    if sha256(paths["history"]) != metadata["files"]["history"]:
+        raise InputError(f"{paths['history']}: not of the model that was evaluated; {REPAIR}")
+    means: dict[str, Any] = bound_metrics(evaluation, metadata["evaluate"]["iwae_k"])
+    suits = is_likelihood(metadata["likelihood"], metadata["binarisation"])
+    means["is_log_likelihood"] = int(suits)
+    if read_bytes(paths["metrics"]) != as_json(means).encode():
+        raise InputError(f"{paths['metrics']}: not the means of {paths['evaluation']}; {REPAIR}")
+    metrics = read_json(paths["metrics"])
+    history = pd.DataFrame(read_csv(paths["history"]))
     return Run(latent_dim, seed, metrics, history, evaluation, samples, reconstructions, metadata)
 
 

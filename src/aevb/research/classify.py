@@ -116,10 +116,10 @@ def main(
     settings: Classifier,
 ) -> None:
     """Train, classify the test images, write the weights and the accuracies."""
-    images = read_set(train)
+    images = read_set(train, "train")
     with cli.progress(None, "classify", settings.epochs * len(images), "image") as bar:
         network = trained(images, settings, bar.update)
-    found = accuracies(network, read_set(test))
+    found = accuracies(network, read_set(test, "test", images.metadata))
     weights = {name: value.numpy() for name, value in network.state_dict().items()}
     metadata = {"data": images.metadata, "classifier": settings.model_dump()}
     write_tensors(classifier, "classifier", weights, metadata)

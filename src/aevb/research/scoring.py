@@ -105,13 +105,13 @@ class Inputs:
 
     def write_arrays(self, files: Files, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Write the arrays with the metadata of the model."""
-        write_tensors(files.arrays, self.stage, dict(arrays), self.metadata)
+        write_tensors(files.arrays, self.stage, dict(arrays), self.metadata, model=files.model)
 
 
 def read_inputs(stage: str, files: Files) -> Inputs:
     """Read the model and the test images."""
     model, metadata = read_model(files.model)
-    test = read_set(files.test)
+    test = read_set(files.test, "test", metadata.get("data", {}))
     run = f"k = {model.latent_dim}, seed {metadata['seed']}"
     x = model_inputs(test, metadata["binarisation"])
     return Inputs(stage, run, model, metadata, test, x)
@@ -122,7 +122,7 @@ def read_training_set(path: Path) -> ImageSet:
 
     The file has none, since dynamic binarisation draws them anew in each epoch.
     """
-    images = read_set(path)
+    images = read_set(path, "train")
     return replace(images, binary=fixed_draw(images.images, "train", images.metadata["seed"]))
 
 
