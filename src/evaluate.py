@@ -6,6 +6,7 @@ Likelihood and binarisation are read from the model file.
 from pathlib import Path
 from typing import Annotated
 
+import aevb  # noqa: F401  # isort: skip  # first, since it reports missing packages
 import numpy as np
 
 from aevb.data import model_inputs, read_set

@@ -11,6 +11,7 @@ from base64 import b64encode
 from pathlib import Path
 from typing import Annotated, Any
 
+import aevb  # noqa: F401  # isort: skip  # first, since it reports missing packages
 import numpy as np
 from numpy.typing import NDArray
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import aevb  # noqa: F401  # isort: skip  # first, since it reports missing packages
 import psutil  # installed with DVC
 import yaml
 

@@ -140,7 +140,7 @@ def finished(mirror, tmp_path_factory) -> Path:
     """The experiment with k = 2 and 3: the jobs that DVC declares, run in this process."""
     tree = copy_tree(tmp_path_factory.mktemp("finished") / "tree")
     write_values(tree, small_values(mirror, runs={"latent_dims": [2, 3]}))
-    for job in dvc_graph(tree).jobs.values():
+    for job in dvc_graph(tree).values():
         run_job(job, tree)
     return tree
 

@@ -130,7 +130,7 @@ def test_files_of_two_runs_are_not_exchanged(folder, jobs, words, finished_copy)
     refusal(finished_copy)
     for job in jobs:
         with pytest.raises(InputError, match=words):
-            run_job(dvc_graph(finished_copy).jobs[job], finished_copy)
+            run_job(dvc_graph(finished_copy)[job], finished_copy)
 
 
 def test_sets_are_not_exchanged(finished_copy):
@@ -139,14 +139,14 @@ def test_sets_are_not_exchanged(finished_copy):
     refusal(finished_copy, "made with set = test, not validation")
     for job in ("train@2-0", "evaluate@2-0", "reconstruct@2-0"):
         with pytest.raises(InputError, match="set, should be"):
-            run_job(dvc_graph(finished_copy).jobs[job], finished_copy)
+            run_job(dvc_graph(finished_copy)[job], finished_copy)
 
 
 def another(tree: Path, job: str, section: str, folder: Path, **entries: object) -> Path:
     """Run a job with other parameters in a copy of a tree."""
     other = copy(tree, folder)
     edit(other, section, **entries)
-    run_job(dvc_graph(other).jobs[job], other)
+    run_job(dvc_graph(other)[job], other)
     return other
 
 
@@ -154,9 +154,9 @@ def test_a_model_of_other_parameters_is_not_believed(finished, finished_copy, tm
     other = another(finished, "train@2-0", "train", tmp_path / "other", decay=0.5)
     shutil.copy(other / MODEL, finished_copy / MODEL)
     refusal(finished_copy, MODEL, "made with decay = 0.5, not 0.6")
-    run_job(dvc_graph(finished_copy).jobs["evaluate@2-0"], finished_copy)
+    run_job(dvc_graph(finished_copy)["evaluate@2-0"], finished_copy)
     with pytest.raises(InputError, match="made from different models"):
-        run_job(dvc_graph(finished_copy).jobs["compare"], finished_copy)
+        run_job(dvc_graph(finished_copy)["compare"], finished_copy)
 
 
 def test_sets_of_other_splits_are_not_mixed(finished, finished_copy, tmp_path):
@@ -166,7 +166,7 @@ def test_sets_of_other_splits_are_not_mixed(finished, finished_copy, tmp_path):
         shutil.copy(other / path, finished_copy / path)
         refusal(finished_copy, path, "made with seed = 1, not 0")
         with pytest.raises(InputError, match=f"{path}: from another split"):
-            run_job(dvc_graph(finished_copy).jobs[job], finished_copy)
+            run_job(dvc_graph(finished_copy)[job], finished_copy)
         shutil.copy(finished / path, finished_copy / path)
 
 
@@ -182,7 +182,7 @@ def test_metrics_have_to_be_the_means_of_the_terms(change, finished_copy):
     refusal(finished_copy, METRICS, "not the means of")
     before = made(finished_copy)
     with pytest.raises(InputError, match=f"{METRICS}: not the means of"):
-        run_job(dvc_graph(finished_copy).jobs["compare"], finished_copy)
+        run_job(dvc_graph(finished_copy)["compare"], finished_copy)
     assert made(finished_copy) == before
 
 
@@ -190,7 +190,7 @@ def test_a_model_with_huge_weights_replaces_no_results(finished_copy):
     edit_tensors(finished_copy / MODEL, "model", **{WEIGHTS: np.full((784, 16), 3e38, np.float32)})
     before = made(finished_copy)
     with pytest.raises(InputError, match=f"{MODEL}: its terms are not finite"):
-        run_job(dvc_graph(finished_copy).jobs["evaluate@2-0"], finished_copy)
+        run_job(dvc_graph(finished_copy)["evaluate@2-0"], finished_copy)
     assert made(finished_copy) == before
 
 
@@ -210,7 +210,7 @@ def test_forty_changes_at_random(finished, finished_copy, tmp_path):
     chance = random.Random(19)
     other = another(finished, "train@3-0", "train", tmp_path / "other", mc_samples=2)
     for job in ("evaluate@3-0", "sample@3-0", "reconstruct@3-0", "compare"):
-        run_job(dvc_graph(other).jobs[job], other)
+        run_job(dvc_graph(other)[job], other)
     names = sorted(made(finished))
     for _ in range(40):
         name = chance.choice(names)

@@ -92,7 +92,7 @@ def test_dvc_registers_what_snakemake_made(by_snakemake: Path, tmp_path: Path) -
     tree = copy(by_snakemake, tmp_path)
     # The results of the present params.yaml are registered, not those of the last run.
     again = expected(tree, "sample", rows=3)
-    assert jobs(run("snakemake register --quiet host", tree)) == sorted([*again, "register"])
+    assert jobs(run("snakemake register --quiet progress", tree)) == sorted([*again, "register"])
     assert "up to date" in run("dvc repro", tree)
     commit(tree, "registered")
 
@@ -163,7 +163,7 @@ def test_parameters_on_the_command_line_are_checked(
 ) -> None:
     tree = clone(origin, tmp_path / "tree")
     output = run(f"snakemake --cores 1 download --config '{override}'", tree, code=1)
-    assert f"--config or --configfile: {message}" in output
+    assert f"--config (for numbers, use --configfile): {message}" in output
     assert "Traceback (most recent call last)" not in output
     assert not (tree / "data" / "raw").exists()
 

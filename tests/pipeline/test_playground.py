@@ -48,8 +48,10 @@ def write_page(folder: Path, test: Path, models: dict[int, VAE], binarisation: s
     page, template = folder / "page.html", ROOT / "src/aevb/report/playground.html"
     for k, model in models.items():
         path, evaluation = (folder / kind / f"k{k}-seed7.safetensors" for kind in KINDS)
-        write_model(path, model, {"seed": 7, "binarisation": binarisation})
-        words = ["--metrics", folder / "metrics.json", "--evaluation", evaluation, "--iwae_k", 2]
+        data = read_set(test, "test").metadata
+        write_model(path, model, {"seed": 7, "binarisation": binarisation, "data": data})
+        words = ["--metrics", folder / "metrics.json", "--terms", folder / "terms"]
+        words += ["--evaluation", evaluation, "--iwae_k", 2]
         run_or_raise("evaluate", "--test", test, "--model", path, *words)
     words = ["--template", template, "--output", page, "--latent_dims", *models, "--seeds", 7, 8]
     run_or_raise("playground", "--results", folder, "--test", test, *words)

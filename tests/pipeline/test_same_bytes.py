@@ -7,16 +7,16 @@ import pytest
 from stages import run_stage
 
 PUBLISHED = {
-    "split/train": "d7a2d1417663e1e5",
-    "split/test": "74458b4350ed86c2",
-    "model": "3a12fb0277cf2e32",
-    "history/k2-seed0.csv": "8721b69623765029",
-    "metrics/k2-seed0.json": "7b4a90627de33503",
-    "evaluation/k2-seed0.safetensors": "6f78f1e597f4df8f",
-    "samples/k2-seed0.safetensors": "982faa0e1a1fcafe",
-    "reconstructions/k2-seed0.safetensors": "41fd25496f29c5cf",
-    "comparison/table.csv": "4deead9164fbc7e9",
-    "comparison/discussion.md": "c61f1ae6b12fcc2c",
+    "split/train": "0e146aa862f89e23",
+    "split/test": "8bcd2af1a3e494b3",
+    "model": "09841eb7c12fbf72",
+    "history/k2-seed0.csv": "876db4b8e24efc57",
+    "metrics/k2-seed0.json": "3e6d76c3f29f9496",
+    "evaluation/k2-seed0.safetensors": "00422dacd02909ec",
+    "samples/k2-seed0.safetensors": "6647836480aa83ad",
+    "reconstructions/k2-seed0.safetensors": "2040254248945f13",
+    "comparison/table.csv": "851c1e2a627e08d1",
+    "comparison/discussion.md": "d42d1a8be9dcda45",
 }
 
 

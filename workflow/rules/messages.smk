@@ -20,11 +20,19 @@ def written(logs):
 class Brief(logging.Filter):
     """Drops the lines that announce jobs and, after Ctrl-C, those that call each job failed."""
 
-    announcements = (LogEvent.JOB_INFO, LogEvent.GROUP_INFO, LogEvent.JOB_STARTED)
+    announcements = (
+        LogEvent.RUN_INFO,
+        LogEvent.JOB_INFO,
+        LogEvent.GROUP_INFO,
+        LogEvent.JOB_STARTED,
+        LogEvent.PROGRESS,
+    )
     failed = {}
     interrupted = False
 
     def filter(self, record):
+        if workflow.dryrun:  # not known before
+            return True
         event, text = getattr(record, "event", None), str(record.msg)
         if event is LogEvent.JOB_ERROR:
             self.failed[record.jobid] = [f"{record.rule_name} failed", *written(record.log)]
@@ -60,7 +68,7 @@ def log_error(group, msg=None, aux_logs=None, **details):
 
 GroupJob.log_error = log_error
 
-if Quietness.PROGRESS in (workflow.output_settings.quiet or ()) and not workflow.dryrun:
+if Quietness.HOST in (workflow.output_settings.quiet or ()):
     for handler in logger.handlers:
         if handler.name == "DefaultStreamHandler":  # .snakemake/log receives all lines
             handler.filters.insert(0, Brief())
