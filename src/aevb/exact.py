@@ -115,8 +115,9 @@ def on_grid(x: Tensor, exponent: Floats, bits: int, dtype: torch.dtype) -> Tenso
 def is_binary(x: Tensor, top: Floats) -> NDArray[np.bool_]:
     """Which rows hold zeros and ones only, [rows, 1]."""
     rows: NDArray[np.bool_] = top == 1
-    if rows.any():
-        rows &= (x * x == x).all(1, keepdim=True).numpy()
+    for some in (x[:, :8], x):  # a few columns are enough to see that most rows are not binary
+        if rows.any():
+            rows &= (some * some == some).all(1, keepdim=True).numpy()
     rows |= top == 0
     return rows
 
@@ -180,10 +181,11 @@ def total(
         if x.shape[d] == 0:
             x = x.new_zeros([1 if i == d else size for i, size in enumerate(x.shape)])
         while x.shape[d] > 1:
-            first, second, *odd = x.split(x.shape[d] // 2, d)
-            x = first + second
+            half, odd = divmod(x.shape[d], 2)
+            first, last = x.narrow(d, 0, half), x.narrow(d, 2 * half, odd)
+            x = first + x.narrow(d, half, half)
             if odd:
-                x.narrow(d, 0, 1).add_(odd[0])
+                x.narrow(d, 0, 1).add_(last)
     return (x if keepdim else x.squeeze(dims)) + 0
 
 
