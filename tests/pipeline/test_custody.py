@@ -59,6 +59,7 @@ def damage(path: Path, place: int) -> None:
 # As a user meets them.
 
 
+@pytest.mark.slow
 def test_snakemake_does_not_pass_off_the_results_of_dvc_as_those_of_another_rate(by_dvc, tmp_path):
     """Snakemake knows no parameters of what DVC made, so `register` has to refuse."""
     tree = copy(by_dvc, tmp_path)
@@ -71,6 +72,7 @@ def test_snakemake_does_not_pass_off_the_results_of_dvc_as_those_of_another_rate
     assert "up to date" in run("dvc repro", tree)
 
 
+@pytest.mark.slow
 def test_old_numbers_are_not_shown_beside_new_figures(by_snakemake, tmp_path):
     tree = copy(by_snakemake, tmp_path)
     commit(tree, "results")
@@ -80,6 +82,7 @@ def test_old_numbers_are_not_shown_beside_new_figures(by_snakemake, tmp_path):
     register(tree, METRICS, "not the means of results/evaluation/k2-seed0.safetensors")
 
 
+@pytest.mark.slow
 def test_raw_files_are_compared_with_their_checksums(by_dvc, tmp_path):
     tree = copy(by_dvc, tmp_path)
     original = (tree / IMAGES).read_bytes()

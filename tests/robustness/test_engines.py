@@ -16,6 +16,7 @@ MAKE = "make -o .venv/.ready"  # the tests use another environment
 STOPPED = "Stopped. Run the same command to continue."
 
 
+@pytest.mark.slow
 def test_make_is_brief_and_continues_after_an_interrupt_and_a_kill(origin, tmp_path):
     tree = clone(origin, tmp_path / "tree")
     edit(tree, "train", max_epochs=5000, patience=5000)
@@ -71,6 +72,7 @@ def test_empty_folders_in_the_cache_of_runs_are_removed(by_dvc: Path, tmp_path: 
     run("dvc repro split", tree)
 
 
+@pytest.mark.slow
 def test_register_repairs_the_lock_and_shows_what_dvc_says(by_dvc: Path, tmp_path: Path) -> None:
     tree = copy(by_dvc, tmp_path)
     run("snakemake --touch --forceall", tree)
