@@ -101,8 +101,7 @@ rule compare_research:
         found=found_on_the_runs,
         code=research_code("compare"),
     output:
-        expand("results/{{study}}research/table.{kind}", kind=["csv", "md"]),
-        "results/{study}research/discussion.md",
+        expand("results/{{study}}research/{name}", name=["table.csv", "table.md", "summary.md"]),
         expand("results/{{study}}research/{name}.png", name=["bounds", "gradient_variance"]),
     log:
         "logs/{study}compare_research.log",
