@@ -109,9 +109,6 @@ SUMMARY = {
     "upper − lower bound of AIS, simulated images": "{ais.simulated_gap}",
     "gradient variance, score / reparametrised": "{gradient_variance.variance_ratio_score}",
     "gradient variance, baseline / reparametrised": "{gradient_variance.variance_ratio_baseline}",
-    "draws needed, score": "{gradient_variance.samples_needed_score}",
-    "draws needed, baseline": "{gradient_variance.samples_needed_baseline}",
-    "draws needed, reparametrised": "{gradient_variance.samples_needed_reparametrised}",
     "active units": "{latents.active_units}",
     "KL term": "{latents.kl}",
     "mutual information (its limit, log N)": "{latents.mutual_information} ({latents.log_images})",
@@ -135,8 +132,8 @@ def summary(shown: pd.DataFrame) -> str:
         columns[run] = {title: cell.format(**words) for title, cell in SUMMARY.items()}
     body = pd.DataFrame(columns).to_markdown(disable_numparse=True)
     return (
-        f"{body}\n\nBounds and information in nats per image. Draws needed: for a signal-to-noise "
-        f"ratio of 1. Real: training images in place of samples. {note(shown)}\n"
+        f"{body}\n\nBounds and information in nats per image. Real: training images in place of "
+        f"samples. {note(shown)}\n"
     )
 
 
