@@ -1,8 +1,8 @@
 """The command line of the stages: flags, logs, progress, errors.
 
-A stage is a script with a function `main`, whose parameters become the flags. Its exit code is 0
-when all outputs are written, 1 on an error, 2 on wrong usage, and 130 after an interrupt from the
-keyboard.
+A stage is a script with a function `main`; the parameters of `main` become the flags. The exit code
+is 0 when all outputs are written, 1 on an error, 2 on wrong usage, and 130 after an interrupt from
+the keyboard.
 """
 
 import atexit
@@ -151,7 +151,7 @@ def run(stage: Stage, description: str | None) -> None:
 class _Prefix(logging.Filter):
     """Adds a prefix to the lines that report progress (level DEBUG).
 
-    With it, the lines of several trainings can be told apart in one terminal. User names
+    With it, the lines of several trainings can be distinguished in one terminal. User names
     and passwords in URLs are removed from every line.
     """
 

@@ -200,7 +200,7 @@ class Traverse(Section):
 
 
 class Classifier(Section):
-    """On request: a classifier, in whose features samples and test images are compared."""
+    """On request: a classifier; samples and test images are compared in its features."""
 
     epochs: int = param(8, "passes over the training set", ge=1, le=1000)
     batch_size: Positive = param(100, "images per minibatch")
@@ -323,7 +323,7 @@ def check(params: Any, where: str = "params.yaml") -> Params:
 def read_yaml(
     text: str | bytes, where: object, load: Callable[[str | bytes], Any] = yaml.safe_load
 ) -> Any:
-    """What a YAML text holds.
+    """The content of a YAML text.
 
     Raises:
         ValueError: in one line, if it cannot be read.
