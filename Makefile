@@ -40,7 +40,7 @@ handin: $(ready)  ## the answers to the exercises with the present numbers, as H
 	@$(stopped) snakemake handin
 	@echo "Open results/handin/answers.html or results/handin/answers.pdf."
 
-playground: $(ready)  ## a page to play with: draw a digit, move its code, see it decoded
+playground: $(ready)  ## a page on which you draw digits and move through the latent space
 	@python src/repair.py
 	@$(stopped) snakemake playground
 	@echo "Open results/playground.html in a browser."

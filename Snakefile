@@ -1,4 +1,4 @@
-# The workflow for Snakemake: snakemake --cores 4
+# The workflow for Snakemake: snakemake
 # dvc.yaml declares the same jobs for DVC; a test compares the two.
 #
 # download → split → train → evaluate, sample, reconstruct → compare

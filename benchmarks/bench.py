@@ -4,9 +4,9 @@
 
 Whole processes, one after the other in turns, on a machine that should do nothing else. The target
 is what the main example of pytorch/examples reports after its ten epochs, 105.56 nats per image on
-gray levels at k = 20; its script takes part where a clone is given. Pyro takes part where it is
-installed. Our training is scored by the evaluate stage, outside the clock; the others' own tests,
-a tenth of their time, are inside theirs. Writes docs/benchmarks.md and docs/benchmarks.png.
+gray levels at k = 20; its script takes part if a clone is given. Pyro takes part if it is
+installed. The evaluate stage tests our models outside the measured time; the others' own tests, a
+tenth of their time, are measured. Writes docs/benchmarks.md and docs/benchmarks.png.
 """
 
 import argparse
@@ -43,7 +43,7 @@ TABLE = (
 
 @dataclass
 class Contestant:
-    """A command, and what was measured of it."""
+    """A command and its measurements."""
 
     name: str
     command: list[str]

@@ -1,6 +1,6 @@
 """The same variational autoencoder in Pyro (pip install pyro-ppl), as its tutorial writes it.
 
-python benchmarks/pyro_vae.py FOLDER    where FOLDER/MNIST/raw holds the four files
+python benchmarks/pyro_vae.py FOLDER    where FOLDER/MNIST/raw contains the four files
 """
 
 import sys

@@ -1,9 +1,9 @@
-"""The variational autoencoder as textbooks write it: what this pipeline is timed against.
+"""The variational autoencoder as textbooks write it, for comparison of times.
 
 The same model, data and estimator: DataLoader, transforms, autograd, Adam at 0.001, ten epochs.
 Prints the test −ELBO after each, in nats per image, on gray levels.
 
-    python benchmarks/textbook.py FOLDER    where FOLDER/MNIST/raw holds the four files
+    python benchmarks/textbook.py FOLDER    where FOLDER/MNIST/raw contains the four files
 """
 
 import sys

@@ -20,7 +20,7 @@ PICTURE = re.compile(rf"(?<=!\[)([^\]]*)\]\(({RELATIVE})(?=\))")
 
 
 def shown(text: str) -> list[str]:
-    """The files whose text or picture a document shows, as the document names them."""
+    """The texts and pictures that a document shows, as paths in the document."""
     texts, pictures = BLOCK.findall(text), PICTURE.findall(text)
     return [path for path, _ in texts] + [path for _, path in pictures]
 

@@ -14,7 +14,7 @@ from aevb.plumbing.params import IN_WORDS, Params, Section, check, read_yaml
 
 HEAD_OF_YAML = """\
 # Every parameter of every stage, in one section per stage. After a change,
-# `snakemake --cores 4` or `dvc repro` runs again what depends on it, and nothing else.
+# `snakemake` or `make repro` runs again what depends on it, and nothing else.
 # yaml-language-server: $schema=workflow/schemas/params.schema.json
 """
 
@@ -22,11 +22,8 @@ HEAD_OF_MARKDOWN = """\
 # Every parameter
 
 Written by `make generated` from [params.py](../src/aevb/plumbing/params.py). Values are
-set in [params.yaml](../params.yaml); `make check` reports mistakes in it in one line.
-Each parameter is a flag of its stage: `train.decay` is `--decay` of `src/train.py`.
-After a change of a value, both engines run the stages again that use the section, and
-those that use their results. A value added to a list in `runs` adds new runs, and leaves
-the existing ones as they are.
+set in [params.yaml](../params.yaml); `make check` reports mistakes in it. Each parameter
+is a flag of its stage: `train.decay` is `--decay` of `src/train.py`. 1–10 means an integer.
 """
 
 
@@ -65,7 +62,7 @@ def as_markdown() -> str:
 
 
 def allowed(schema: dict[str, Any]) -> str:
-    """The values that a JSON schema allows, in words: `0 < number ≤ 1`."""
+    """The values that a JSON schema allows, in words: `1–1000000`, or `0 < number ≤ 1`."""
     match schema:
         case {"enum": choices}:
             return ", ".join(f"`{choice}`" for choice in choices)
@@ -73,6 +70,9 @@ def allowed(schema: dict[str, Any]) -> str:
             return f"list of {allowed(items)}"
         case {"pattern": pattern}:
             return IN_WORDS[pattern]
+    if schema["type"] == "integer":
+        largest = schema.get("maximum") or schema["exclusiveMaximum"] - 1
+        return f"{schema['minimum']}–{largest}"
     text = str(schema["type"])
     for key, before, after in (
         ("minimum", "{} ≤ ", ""),

@@ -1,6 +1,6 @@
 """Write a page with the trained models in it: draw an image, move its code, see the image decoded.
 
-The page is one HTML file that needs no other file and no network. It holds one model for each
+The page is one HTML file that needs no other file and no network. It contains one model for each
 number of latent dimensions, trained with the first seed. The largest layer of the encoder is
 rounded to 8 bits per weight and all others to 12, with a scale for each row, so that the page shows
 any z with pixels that differ from the model's by less than 0.01.
@@ -26,7 +26,7 @@ from aevb.plumbing.params import Runs, TestSet
 CODES = 400
 """Test images of which the page shows the codes."""
 IMAGES = 100
-"""Test images, of these, that the page holds itself."""
+"""Of these, the test images that the page contains."""
 BASE64 = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", "S1")
 
 

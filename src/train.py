@@ -69,7 +69,7 @@ def main(
                 position = run.state.epoch + 1, run.state.step, checkpoint.path
                 cli.log.info("%s: resumed in epoch %d, step %d, from %s", name, *position)
             except InputError as error:
-                cli.log.warning("%s: %s; training starts anew", checkpoint.path, error)
+                cli.log.warning("%s: %s; training restarts", checkpoint.path, error)
         bar = cli.progress(None, name, settings.max_epochs, "epoch", run.state.epoch)
 
         def report(epoch: int) -> None:

@@ -131,7 +131,7 @@ def spread(values: list[float]) -> float | None:
 
     Two runs are draws from N(m, s²), so their difference divided by √2 s has Student's t
     distribution, where s is estimated from n other seeds, with n − 1 degrees of freedom. It is
-    None for fewer than three seeds, whose standard deviation is too uncertain.
+    None for fewer than three seeds, because their standard deviation is too uncertain.
     """
     if len(values) < 3:
         return None
@@ -194,7 +194,7 @@ def export(revision: str, folder: Path) -> str:
 
 
 def git(*words: str) -> bytes:
-    """The output of git, whose errors are raised as InputError."""
+    """The output of git; its errors are raised as InputError."""
     result = subprocess.run(["git", *words], capture_output=True, check=False)
     if result.returncode:
         raise InputError(f"git {' '.join(words)}: {result.stderr.decode(errors='replace')}")

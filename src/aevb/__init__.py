@@ -4,8 +4,8 @@ Read in this order: `model` (encoder and decoder), `likelihoods` (log p(x|z)), `
 importance-weighted bound), `training` (the training loop), `evaluation` (numbers on the test set).
 They use `data` (images and binarisation), `rng` (random numbers) and `files` (reading and writing).
 
-`research` holds the stages on request, `report` the tables, figures and discussion, `plumbing` what
-decides no result: parameters, command line, checkpoints, machine.
+`research` contains the stages on request, `report` the tables, figures and discussion. `plumbing`
+has no effect on results: parameters, command line, checkpoints, machine.
 """
 
 import sys

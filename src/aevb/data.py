@@ -32,7 +32,7 @@ RAW_FILES = (
 )
 
 BINARISATIONS = ("dynamic", "static", "none")
-"""How gray pixels become zeros and ones: drawn anew in each epoch, drawn once, not at all."""
+"""How gray pixels become zeros and ones: drawn again in each epoch, drawn once, not at all."""
 
 Bytes = NDArray[np.uint8]
 SetName = Literal["train", "validation", "test"]
@@ -47,7 +47,7 @@ class ImageSet:
         labels: uint8 [N], digits 0 to 9.
         index: int64 [N], the position of each image in the original file.
         binary: uint8 [N, 28, 28], the one static draw of zeros and ones. Training images have none,
-            since dynamic binarisation draws them anew in each epoch.
+            since dynamic binarisation draws them again in each epoch.
         metadata: which set it is, the data set's name, the seed of the split and, except for the
             test set, the size of the validation set.
     """

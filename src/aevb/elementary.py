@@ -1,4 +1,4 @@
-"""Elementary functions whose every bit is the same on any machine with IEEE 754 arithmetic.
+"""Elementary functions with the same bits on any machine with IEEE 754 arithmetic.
 
 Each is a fixed sequence of single additions, subtractions, multiplications, divisions and square
 roots, which the standard rounds correctly, and of exact operations on the bits of numbers. NumPy

@@ -1,4 +1,4 @@
-"""Exact arithmetic: PyTorch code whose every bit is the same on any CPU.
+"""Exact arithmetic: PyTorch code that gives the same bits on any CPU.
 
     with exact():
         loss = model(x)
@@ -26,7 +26,7 @@ Why the bits are fixed, operation by operation:
   unit, one for each row of the first operand and for each column of the second one. All terms of
   an element of the product are multiples of the product of two units, and p is so small that every
   partial sum is at most 2⁵³ of them. In float64 nothing is then rounded, so the result depends
-  neither on the order of the sum nor on fused operations: BLAS may do as it likes. p is 21 for
+  neither on the order of the sum nor on fused operations, which BLAS may choose. p is 21 for
   2048 terms, where float32 has 24; longer sums are split, and the parts are added in their order.
   A row of the result depends on that row of the first operand and not on the others.
 - **Fast matrix products**, `exact(fast=True)`, use float32 in the same way, in half the time. Every
@@ -38,7 +38,7 @@ Why the bits are fixed, operation by operation:
 
 Results that are not finite are so in float32 too, except that a matrix product has NaN in all rows
 and columns of an infinite operand, and a fast one in those of a number above 2⁶⁰. The bits of a NaN
-are not fixed, nor is a conversion to integers of a number outside their range.
+are not fixed, and neither is a conversion to integers of a number outside their range.
 """
 
 from collections.abc import Callable
@@ -84,7 +84,7 @@ exp, log = with_numpy(elementary.exp), with_numpy(elementary.log)
 
 
 class Method(NamedTuple):
-    """A way to multiply matrices without rounding: the mantissa of dtype holds every sum."""
+    """A way to multiply matrices without rounding: every sum fits into the mantissa of dtype."""
 
     dtype: torch.dtype
     bits: tuple[int, int]
@@ -101,9 +101,9 @@ LOWEST, HIGHEST = -50, 60
 
 
 def on_grid(x: Tensor, exponent: Floats, bits: int, dtype: torch.dtype) -> Tensor:
-    """x rounded to so many bits below 2 to the exponent of its row or column.
+    """x rounded to multiples of 2 to the (exponent − bits), for the exponent of its row or column.
 
-    The sum of a number and of 1.5 · 2²² units has no bits below one unit, likewise for float64.
+    Adding and subtracting 1.5 · 2²³ of these multiples rounds in float32, 1.5 · 2⁵² in float64.
     """
     if not bits:
         return x
@@ -113,7 +113,7 @@ def on_grid(x: Tensor, exponent: Floats, bits: int, dtype: torch.dtype) -> Tenso
 
 
 def is_binary(x: Tensor, top: Floats) -> NDArray[np.bool_]:
-    """Which rows hold zeros and ones only, [rows, 1]."""
+    """Which rows contain zeros and ones only, [rows, 1]."""
     rows: NDArray[np.bool_] = top == 1
     for some in (x[:, :8], x):  # a few columns are enough to see that most rows are not binary
         if rows.any():
@@ -250,7 +250,7 @@ class exact(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Not: to mark the class for PyTorch's compiler would import that, in two seconds."""
+        """No, because the mark for PyTorch's compiler would import it, which takes two seconds."""
         return False
 
     def __enter__(self) -> "exact":
@@ -284,7 +284,7 @@ class exact(TorchDispatchMode):
         if base in FUNCTIONS and "out" not in kwargs:
             result = FUNCTIONS[base](*args, **kwargs)
             return result if base == name else args[0].copy_(result)
-        with self:  # in inference mode, `linear` and others arrive undivided
+        with self:  # in inference mode, `linear` and others arrive as one operation
             result = func.decompose(*args, **kwargs)
         if result is NotImplemented:
             raise NotImplementedError(f"{func} is not known to be exact")

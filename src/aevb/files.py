@@ -128,7 +128,7 @@ def read_csv(path: Path) -> list[dict[str, float]]:
     """Read what `write_csv` wrote, one dictionary per row; an empty field becomes nan.
 
     Raises:
-        InputError: if the file is missing, holds no rows, or holds something else than numbers.
+        InputError: if the file is missing, has no rows, or contains anything but numbers.
     """
 
     def rows() -> list[dict[str, float]]:
@@ -181,7 +181,7 @@ def read_tensors(path: Path, kind: str) -> tuple[Arrays, dict[str, Any]]:
         with safe_open(path, framework="numpy") as file:
             metadata = json.loads((file.metadata() or {}).get("aevb", "{}"))
             if not isinstance(metadata, dict) or metadata.get("kind") != kind:
-                return {}, metadata  # whose arrays may be of types that numpy has not
+                return {}, metadata  # its arrays may have types that NumPy lacks
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
 
     arrays, metadata = _readable(path, content)

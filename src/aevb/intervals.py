@@ -43,7 +43,7 @@ def mean_with_error(name: str, values: ArrayLike) -> dict[str, float]:
 def student(freedom: int, probability: float) -> float:
     """Quantile of Student's t distribution with the given degrees of freedom.
 
-    SciPy's last digits may depend on the machine; all that are kept here, ten, are far from them.
+    SciPy's last digits may depend on the machine; only the first ten digits are kept.
     """
     from scipy.special import stdtrit  # here, since most users of this module need means alone
 

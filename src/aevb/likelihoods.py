@@ -18,7 +18,7 @@ from aevb.rng import Random
 LOG_2, HALF_LOG_2PI = 0.6931471805599453, 0.9189385332046727
 """As numbers, because the last digit of `math.log` depends on the machine."""
 MIN_SCALE = 1 / 255
-"""One gray level: a smaller scale would claim more than the quantised pixels can tell."""
+"""One gray level: the pixels are quantised, so a smaller scale has no meaning."""
 SERIES = 0.5
 """Below this |logit| the continuous Bernoulli uses series; the first dropped term is below 1e-8."""
 

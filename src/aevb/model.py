@@ -112,8 +112,7 @@ def read_model(path: Path) -> tuple[VAE, dict[str, Any]]:
     """Read a model that the train stage wrote, and its metadata.
 
     Raises:
-        InputError: if the file is missing or damaged, or does not hold a model that fits its
-            metadata.
+        InputError: if the file is missing or damaged, or its weights do not fit its metadata.
     """
     weights, metadata = read_tensors(path, "model")
     for name, known in (("likelihood", LIKELIHOODS), ("binarisation", BINARISATIONS)):

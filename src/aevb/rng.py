@@ -2,9 +2,9 @@
 
 A stream is named by its purpose and by the numbers that belong to it, so nothing has to be stored
 to draw it again: `Random("train", seed, epoch, step)` is the noise of one training step. Its raw
-bits come from Philox (Salmon et al. 2011), a counter-based generator whose key is the SHA-256 of
+bits come from Philox (Salmon et al. 2011), a counter-based generator; its key is the SHA-256 of
 that name. NumPy promises these raw bits for all versions, but not the numbers that it makes of
-them. So those are made here, from operations whose every bit IEEE 754 prescribes.
+them. Therefore they are made here, from operations that IEEE 754 prescribes bit by bit.
 """
 
 import hashlib

@@ -142,7 +142,7 @@ class Training:
     def batch(self, index: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """The images and the noise of the present step, float32 [B, D] and [R, B, k].
 
-        Images are gray levels, or zeros and ones; with dynamic binarisation they are drawn anew.
+        Images are gray levels, or zeros and ones; with dynamic binarisation they are drawn again.
         """
         random = Random("train", self.seed, self.state.epoch, self.state.step)
         pixels = self.pixels[index]
@@ -194,7 +194,7 @@ class Training:
                 self.best[name].copy_(value)
 
     def check_finite(self, validation_elbo: float = 0.0) -> None:
-        """Check that terms and weights are finite, so that no checkpoint holds a diverged training.
+        """Check that terms and weights are finite, so that no diverged training is saved.
 
         Raises:
             InputError: naming epoch, step and learning rate.

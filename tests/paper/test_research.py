@@ -10,13 +10,13 @@ from scipy import stats
 
 from aevb.files import InputError, write_json
 from aevb.research.compare import (
-    SENTENCES,
     STAGES,
+    SUMMARY,
     above_the_elbo,
     as_markdown,
-    discussion,
     noise_of_the_gradient,
     readable,
+    summary,
     table,
 )
 
@@ -84,8 +84,8 @@ def test_over_seeds_every_number_has_an_interval():
 
 @pytest.fixture
 def found() -> dict:
-    """The metrics that sentences and figures use, all of one value, of two k with two seeds."""
-    names = {name for text in SENTENCES.values() for name in re.findall(r"{(\w+\.\w+)}", text)}
+    """The metrics that summary and figures use, all of one value, of two k with two seeds."""
+    names = {name for text in SUMMARY.values() for name in re.findall(r"{(\w+\.\w+)}", text)}
     metrics: dict[str, dict[str, float]] = {stage: {} for stage in STAGES}
     for stage, metric in (name.split(".") for name in names):
         metrics[stage][metric] = 1.25
@@ -102,17 +102,18 @@ def found() -> dict:
     return {(k, seed): metrics for k in (3, 20) for seed in (0, 1)}
 
 
-def test_the_discussion_has_the_metrics_of_each_run(found):
-    said = discussion(readable(table({(k, 4): found[k, 0] for k in (3, 20)})))
-    assert said.count("At k = 3, seed 4,") == said.count("At k = 20, seed 4,") == len(SENTENCES)
-    assert said.count("1.25") > 40
-    assert discussion(readable(table(found))).count("At k = 3, all seeds,") == len(SENTENCES)
+def test_the_summary_has_the_metrics_of_each_run(found):
+    rows = summary(readable(table({(k, 4): found[k, 0] for k in (3, 20)}))).splitlines()
+    assert re.findall(r"k = .*?seed 4", rows[0]) == ["k = 3, seed 4", "k = 20, seed 4"]
+    for row, cell in zip(rows[2:], SUMMARY.values(), strict=False):
+        assert row.count("1.25") == 2 * cell.count("{")
+    assert "k = 3, all seeds" in summary(readable(table(found)))
 
 
 def test_an_unsuitable_likelihood_is_marked(found):
-    assert "†" not in discussion(readable(table(found)))
+    assert "†" not in summary(readable(table(found)))
     found[3, 0]["iwae"]["is_log_likelihood"] = 0
-    assert "† The likelihood does not suit" in discussion(readable(table(found)))
+    assert "† The likelihood does not suit" in summary(readable(table(found)))
 
 
 def test_bounds_are_drawn_above_the_elbo(found):
@@ -138,7 +139,7 @@ def test_compare_reads_the_runs_that_are_named(tmp_path, run_research, found):
             write_json(tmp_path / stage / f"k3-seed{seed}.json", found[3, 0][stage])
     words = ("--results", tmp_path, "--output", tmp_path / "out", "--latent_dims", 3)
     run_research("compare", *words, "--seeds", 0, 1)
-    names = {"table.csv", "table.md", "discussion.md", "bounds.png", "gradient_variance.png"}
+    names = {"table.csv", "table.md", "summary.md", "bounds.png", "gradient_variance.png"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
     lines = (tmp_path / "out" / "table.csv").read_text().splitlines()
     assert [line.split(",")[3] for line in lines if "variance_score" in line] == ["0", "1", "all"]

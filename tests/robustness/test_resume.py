@@ -125,7 +125,7 @@ def test_a_killed_training_ends_with_the_same_bytes(set_files, undisturbed, tmp_
     assert results(output) == undisturbed(*MEDIUM)
     # Each process resumed where the one before had stopped, and no checkpoint was torn.
     text = log.read_text() + outcome.error
-    assert "anew" not in text
+    assert "restarts" not in text
     assert steps_resumed(text, EPOCH)[-1] == held[-1] > 0
     assert set(steps_resumed(text, EPOCH)) <= {0, *held}
     assert held == sorted(held)
@@ -209,7 +209,7 @@ def test_an_unusable_checkpoint_is_refused(how, set_files, stopped, undisturbed)
         edit_tensors(path, "checkpoint", **UNUSABLE[how])
     outcome = train(set_files, stopped, *SHORT)
     assert outcome.code == 0, outcome.error
-    (line,) = [line for line in outcome.error.splitlines() if "anew" in line]
+    (line,) = [line for line in outcome.error.splitlines() if "restarts" in line]
     assert str(path) in line
     assert not steps_resumed(outcome.error, EPOCH)
     assert results(stopped) == undisturbed(*SHORT)
@@ -386,7 +386,7 @@ def test_a_killed_engine_ends_with_the_same_bytes(engine, tree, by_engine):
     run("snakemake --unlock", tree)
     run(ENGINES[engine], tree)
     said = (tree / LOG).read_text()
-    assert "anew" not in said
+    assert "restarts" not in said
     assert steps_resumed(said, TREE_EPOCH)[-1] == held[-1] > 0
     assert held == sorted(held)
     assert trained(tree) == by_engine

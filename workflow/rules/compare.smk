@@ -1,5 +1,5 @@
 # Comparing runs of an experiment, or the variants of a study, and registering results in DVC.
-# `snakemake --cores 4 likelihoods` runs the study in studies/likelihoods.yaml.
+# `snakemake likelihoods` runs the study in studies/likelihoods.yaml.
 
 STUDY_FIGURES = ["learning_curves", "samples", "reconstructions"]
 FIGURES = [*STUDY_FIGURES, "terms", "kl_per_dimension", "latent_space"]

@@ -31,7 +31,7 @@ rule handin:
         rules.document.output,
 
 
-# A page to play with, for the first seed. Its weights are the largest part: 1.4 MB per model.
+# An interactive page with the models of the first seed. Its weights are the largest part: 1.4 MB per model.
 rule playground:
     input:
         expand(

@@ -1,5 +1,5 @@
-# Stages on request, not part of `all`: `snakemake --cores 4 research` makes them for every run, and
-# `snakemake --cores 1 results/iwae/k20-seed0.json` one of them. Each rule is a stage of
+# Stages on request, not part of `all`: `snakemake research` runs them on all models, and
+# `snakemake results/iwae/k20-seed0.json` runs one of them. Each rule is a stage of
 # src/research.py; compare_research gathers their results.
 
 
@@ -101,8 +101,7 @@ rule compare_research:
         found=found_on_the_runs,
         code=research_code("compare"),
     output:
-        expand("results/{{study}}research/table.{kind}", kind=["csv", "md"]),
-        "results/{study}research/discussion.md",
+        expand("results/{{study}}research/{name}", name=["table.csv", "table.md", "summary.md"]),
         expand("results/{{study}}research/{name}.png", name=["bounds", "gradient_variance"]),
     log:
         "logs/{study}compare_research.log",

@@ -39,7 +39,7 @@ def exclusive(path: Path) -> Iterator[None]:
     left for `path` are removed. Missing folders are created.
 
     Raises:
-        InputError: if another process holds the lock.
+        InputError: if another process has the lock.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f".{path.name}.lock")
@@ -61,7 +61,7 @@ def exclusive(path: Path) -> Iterator[None]:
         if not lock.exists() or not os.path.samestat(os.fstat(file.fileno()), lock.stat()):
             raise InputError(f"{path}: another training has just finished it; run again")
         try:
-            with suppress(OSError):  # on a full disk the lock holds, but does not name its owner
+            with suppress(OSError):  # on a full disk the lock works, but does not name its owner
                 file.truncate(0)
                 file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
             for half in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
@@ -92,10 +92,10 @@ class Checkpoint:
         try:
             arrays, metadata = read_tensors(self.path, "checkpoint")
         except InputError as error:
-            log.warning("checkpoint ignored, training starts anew: %s", error)
+            log.warning("checkpoint ignored, training restarts: %s", error)
             return None
         if metadata.get("key") != self.key:
-            log.warning("%s: checkpoint of another run, training starts anew", self.path)
+            log.warning("%s: checkpoint of another run, training restarts", self.path)
             return None
         return arrays, {name: value for name, value in metadata.items() if name != "key"}
 

@@ -1,8 +1,8 @@
 """The command line of the stages: flags, logs, progress, errors.
 
-A stage is a script with a function `main`, whose parameters become the flags. Its exit code is 0
-when all outputs are written, 1 on an error, 2 on wrong usage, and 130 after an interrupt from the
-keyboard.
+A stage is a script with a function `main`; the parameters of `main` become the flags. The exit code
+is 0 when all outputs are written, 1 on an error, 2 on wrong usage, and 130 after an interrupt from
+the keyboard.
 """
 
 import atexit

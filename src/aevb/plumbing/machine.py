@@ -37,7 +37,7 @@ def repeatable(threads: int = 1) -> None:
 
 
 def resolve_device(name: str, precision: str) -> str:
-    """The device that `train.device` stands for.
+    """The device that `train.device` selects.
 
     Raises:
         InputError: if the device is not available, or not one for exact arithmetic.
@@ -59,7 +59,7 @@ def resolve_device(name: str, precision: str) -> str:
 
 
 def resolve_precision(name: str, device: str) -> str:
-    """The precision that `train.precision` stands for.
+    """The precision that `train.precision` selects.
 
     `auto` is bfloat16 where the device multiplies it natively; elsewhere bfloat16 is slower.
     """

@@ -207,7 +207,7 @@ class Traverse(Section):
 
 
 class Classifier(Section):
-    """On request: a classifier, in whose features samples and test images are compared."""
+    """On request: a classifier; samples and test images are compared in its features."""
 
     epochs: int = param(8, "passes over the training set", ge=1, le=1000)
     batch_size: Positive = param(100, "images per minibatch")

@@ -6,7 +6,7 @@ from aevb.datasets import DATASETS
 from aevb.report.runs import Run
 
 PIXELS = {
-    "dynamic": "zeros and ones: drawn anew in each epoch of training, once for validation and test",
+    "dynamic": "zeros and ones: drawn again in each epoch, once for validation and test",
     "static": "zeros and ones, drawn once",
     "none": "gray levels in [0, 1]",
 }

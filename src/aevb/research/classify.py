@@ -1,7 +1,7 @@
-"""Train the classifier in whose features samples are compared.
+"""Train the classifier that provides the features for comparing samples.
 
 Samples are gray levels or zeros and ones, depending on what their model was trained on; so half of
-the images of each batch are gray and the other half are binarised anew.
+the images of each batch are gray and the other half are binarised again.
 """
 
 import math
@@ -30,7 +30,7 @@ Floats = NDArray[np.float32]
 
 
 def new_network(random: Random) -> nn.Sequential:
-    """Two convolutions with stride 2, a hidden layer whose 64 units are the features, a linear one.
+    """Two convolutions with stride 2, a hidden layer of 64 units (the features), a linear layer.
 
     It maps images [B, 1, 28, 28] to the logits of the classes, [B, 10]. Initial weights and biases
     are uniform in ±1/√inputs, PyTorch's own choice.

@@ -1,4 +1,4 @@
-"""Compare what the other stages found on all runs: table, sentences, figures.
+"""Compare what the other stages found on all runs: tables and figures.
 
 Only the files of the runs named by --latent_dims and --seeds are read. ± is a standard error;
 with several seeds, [low, high] is the 95 % interval of the mean over trainings.
@@ -103,52 +103,38 @@ def note(shown: pd.DataFrame) -> str:
     )
 
 
-SENTENCES = {
-    "How tight the bound is": (
-        "At {run}, the estimate of log p(x) by annealed importance sampling is "
-        "{ais.log_px_minus_elbo} nats above the ELBO and {ais.log_px_minus_iwae} nats above the "
-        "IWAE bound with K = {ais.iwae_k}, on the same {ais.images} images; on simulated images "
-        "the upper and the lower bound on log p(x) differ by {ais.simulated_gap} nats."
-    ),
-    "The variance of the gradient": (
-        "At {run}, the variance of one draw of the score function estimator is "
-        "{gradient_variance.variance_ratio_score} times that of the reparametrised one, and "
-        "{gradient_variance.variance_ratio_baseline} times with a baseline. A signal-to-noise "
-        "ratio of 1 takes {gradient_variance.samples_needed_score} draws of the score function "
-        "estimator, {gradient_variance.samples_needed_baseline} with a baseline and "
-        "{gradient_variance.samples_needed_reparametrised} of the reparametrised one."
-    ),
-    "What the latents hold": (
-        "At {run}, {latents.active_units} units are active: their means vary by more than "
-        "{latents.threshold}. Of the KL term of {latents.kl} nats, {latents.mutual_information} "
-        "are mutual information between the latents and the choice among the {latents.images} "
-        "images, which is at most log {latents.images} = {latents.log_images} nats. The other "
-        "{latents.marginal_kl} are the KL divergence of the aggregate posterior of these images "
-        "from the prior; where the mutual information is near its limit, they do not measure that "
-        "of all images. From mu, nearest neighbours predict the class with an accuracy of "
-        "{latents.knn_accuracy}, a linear classifier of {latents.linear_accuracy}."
-    ),
-    "The quality of the samples": (
-        "At {run}, precision is {sample_quality.precision}, recall {sample_quality.recall} and the "
-        "Fréchet distance {sample_quality.frechet}; for training images in place of samples they "
-        "are {sample_quality.precision_real}, {sample_quality.recall_real} and "
-        "{sample_quality.frechet_real}. The share of samples that are closer to a training image "
-        "than to any of as many test images is {sample_quality.closer_to_train}."
-    ),
+SUMMARY = {
+    "AIS estimate of log p(x) − ELBO": "{ais.log_px_minus_elbo}",
+    "AIS estimate of log p(x) − IWAE bound (K)": "{ais.log_px_minus_iwae} ({ais.iwae_k})",
+    "upper − lower bound of AIS, simulated images": "{ais.simulated_gap}",
+    "gradient variance, score / reparametrised": "{gradient_variance.variance_ratio_score}",
+    "gradient variance, baseline / reparametrised": "{gradient_variance.variance_ratio_baseline}",
+    "active units": "{latents.active_units}",
+    "KL term": "{latents.kl}",
+    "mutual information (its limit, log N)": "{latents.mutual_information} ({latents.log_images})",
+    "KL(q(z) ‖ p(z))": "{latents.marginal_kl}",
+    "accuracy of nearest neighbours of μ(x)": "{latents.knn_accuracy}",
+    "accuracy of a linear classifier of μ(x)": "{latents.linear_accuracy}",
+    "precision (real)": "{sample_quality.precision} ({sample_quality.precision_real})",
+    "recall (real)": "{sample_quality.recall} ({sample_quality.recall_real})",
+    "Fréchet distance (real)": "{sample_quality.frechet} ({sample_quality.frechet_real})",
+    "samples closer to training than to test images": "{sample_quality.closer_to_train}",
 }
-"""What is said of each run, with the names of stages and metrics in place of their values."""
+"""The rows of the summary, with the names of stages and metrics in place of their values."""
 
 
-def discussion(shown: pd.DataFrame) -> str:
-    """The findings in sentences, a paragraph for each question."""
-    said: dict[str, list[str]] = {title: [] for title in SENTENCES}
+def summary(shown: pd.DataFrame) -> str:
+    """The findings that matter as a table: a row for each, a column for each run."""
+    columns = {}
     for run, rows in shown.groupby("run", sort=False):
         cells = rows.set_index(["stage", "metric"])["cell"]
         words = {stage: cells[stage] for stage in STAGES}
-        for title, sentence in SENTENCES.items():
-            said[title].append(sentence.format(run=run, **words))
-    said["Errors"] = [note(shown)]
-    return "\n".join(f"**{title}.** {' '.join(some)}\n" for title, some in said.items())
+        columns[run] = {title: cell.format(**words) for title, cell in SUMMARY.items()}
+    body = pd.DataFrame(columns).to_markdown(disable_numparse=True)
+    return (
+        f"{body}\n\nBounds and information in nats per image. Real: training images in place of "
+        f"samples. {note(shown)}\n"
+    )
 
 
 def above_the_elbo(shown: pd.DataFrame) -> Figure:
@@ -208,7 +194,7 @@ def main(
     output: Annotated[Path, "folder to write into"],
     settings: Runs,
 ) -> None:
-    """Read the metrics of all runs; write table, discussion and figures."""
+    """Read the metrics of all runs; write tables and figures."""
     found = {
         (k, seed): {stage: read_json(results / stage / f"k{k}-seed{seed}.json") for stage in STAGES}
         for k, seed in product(settings.latent_dims, settings.seeds)
@@ -217,7 +203,7 @@ def main(
     shown = readable(frame)
     write_text(output / "table.csv", as_csv(frame))
     write_text(output / "table.md", as_markdown(shown))
-    write_text(output / "discussion.md", discussion(shown))
+    write_text(output / "summary.md", summary(shown))
     save_figure(output / "bounds.png", above_the_elbo(shown))
     save_figure(output / "gradient_variance.png", noise_of_the_gradient(shown))
     cli.log.info("compare: %d runs, wrote %s", len(found), output)

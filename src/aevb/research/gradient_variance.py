@@ -7,7 +7,7 @@ z = mu + sigma ⊙ eps of q(z|x) = N(mu, diag sigma²):
     score             log p(x|z) (z − mu) / sigma²          ibid., section 2.2; Williams 1992
     baseline          (log p(x|z) − b) (z − mu) / sigma²    b: mean over the image's other draws
 
-(z − mu) / sigma² is the score, ∇_mu log q(z|x), whose mean is 0; b adds no bias, because it does
+(z − mu) / sigma² is the score, ∇_mu log q(z|x), which has mean 0; b adds no bias, because it does
 not depend on the draw that it is subtracted from: Mohamed et al. 2020 (arXiv:1906.10652). The KL
 term has a closed form, so its gradient has no variance.
 """
@@ -82,8 +82,8 @@ def gradient_metrics(terms: dict[str, Floats], samples: int) -> dict[str, float]
 
     `variance_NAME` is that of one draw, and `variance_ratio_NAME` its ratio to the reparametrised
     one. `squared_norm_NAME`, of the mean gradient, is unbiased and so sometimes below 0.
-    `samples_needed_NAME` is the number of draws whose mean has a variance as large as the squared
-    norm, a signal-to-noise ratio of 1; the norm is that of the least noisy, the reparametrised one.
+    `samples_needed_NAME` is the number of draws whose mean has a variance equal to the squared
+    norm, a signal-to-noise ratio of 1. The norm is that of the reparametrised estimator.
     """
     variance = terms["variance"].astype(float)
     squared_norm = (terms["mean"].astype(float) ** 2).sum(-1) - variance / samples

@@ -1,4 +1,4 @@
-"""Measure what the latents hold: active units, mutual information, the class.
+"""Measure the information in the latents: active units, mutual information, the class.
 
 Test images are scored; training images are used only to fit the two classifiers.
 """
@@ -27,20 +27,20 @@ Doubles = NDArray[np.float64]
 def information(mu: Floats, log_var: Floats, samples: int, seed: int) -> dict[str, Doubles]:
     """Split the KL term of N images, from q(z|x) = N(mu, diag sigma²), each [N, k].
 
-    Hoffman & Johnson 2016, "ELBO surgery": for the empirical distribution of these N images,
-    whose aggregate posterior is q(z) = 1/N Σ q(z|x_n),
+    Hoffman & Johnson 2016, "ELBO surgery": for the empirical distribution of these N images
+    and its aggregate posterior q(z) = 1/N Σ q(z|x_n),
 
         1/N Σ KL(q(z|x_n) ‖ p(z))  =  I(x; z)  +  KL(q(z) ‖ p(z))
 
     Returns:
-        float64 arrays [N] in nats, whose means over images are these terms: kl (closed form),
+        float64 arrays [N] in nats; their means over images are these terms: kl (closed form),
         mutual_information (log q(z|x) − log q(z), at most log N) and marginal_kl
         (log q(z) − log p(z)), unbiased means over `samples` draws of z per image; and their
         Monte Carlo error, kl_residual = kl − mutual_information − marginal_kl.
 
-    I is at most log N, which it nearly reaches at k = 20: then it shows that N images can be told
-    apart, not how much z holds, and marginal_kl is the KL term minus log N. Both depend on N at
-    k = 3 too: compare them at equal N only.
+    I is at most log N, which it nearly reaches at k = 20: then it shows that z distinguishes N
+    images, not how much information z contains, and marginal_kl is the KL term minus log N. Both
+    depend on N at k = 3 too: compare them at equal N only.
     """
     q_mu, q_log_var = torch.from_numpy(mu).double(), torch.from_numpy(log_var).double()
 

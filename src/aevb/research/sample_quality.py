@@ -2,7 +2,7 @@
 
 Draws x ~ p(x|z) are compared with test images binarised as in training, since they follow the
 model's distribution. Decoder means E[x|z], which figures show, do not; they are compared with gray
-test images, whose pixels are the means of binarised ones.
+test images, because their pixels are the means of binarised ones.
 
 Scores are computed between two sets of features of the classifier, `real` [N, D] and `fake` [M, D].
 Precision and recall are those of Kynkäänniemi et al. 2019 (arXiv:1904.06991), equations 1 and 2;
@@ -35,9 +35,9 @@ from aevb.rng import Random
 BLOCK = 100
 """Samples that share a random stream; fixed, so that they do not depend on their number."""
 FOLDS = 10
-"""Disjoint parts of both sets whose spread gives the standard errors."""
+"""Disjoint parts of both sets; the standard errors come from their spread."""
 SEARCHED = 1000
-"""Samples whose nearest training images are searched, the first ones."""
+"""The number of samples, the first ones, for which the nearest training images are searched."""
 COLUMNS, SHOWN, RANKS = 10, 20, ("nearest", "second", "third")
 """Of the figure: columns, samples, and rows of training images."""
 

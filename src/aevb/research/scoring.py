@@ -36,7 +36,7 @@ class Scored(Files):
 
 
 def require(condition: bool, message: str) -> None:
-    """Raise an InputError with this message unless the condition holds."""
+    """Raise an InputError with this message unless the condition is true."""
     if not condition:
         raise InputError(message)
 
@@ -120,7 +120,7 @@ def read_inputs(stage: str, files: Files) -> Inputs:
 def read_training_set(path: Path) -> ImageSet:
     """Training images with the one static draw that `train.binarisation: static` trains on.
 
-    The file has none, since dynamic binarisation draws them anew in each epoch.
+    The file has none, since dynamic binarisation draws them again in each epoch.
     """
     images = read_set(path, "train")
     return replace(images, binary=fixed_draw(images.images, "train", images.metadata["seed"]))
