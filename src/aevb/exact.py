@@ -6,7 +6,7 @@
 
 Within the context, results in float32 and float64 are the same on any x86-64 or 64-bit ARM
 processor, with any number of threads and whichever libraries PyTorch calls. It was tried with
-PyTorch 2.8.0 and 2.14.1. An operation that is not known to be exact is refused with
+PyTorch 2.8.0, 2.13.0 and 2.14.1. An operation that is not known to be exact is refused with
 `NotImplementedError`.
 
 Why the bits are fixed, operation by operation:
