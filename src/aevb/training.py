@@ -165,7 +165,7 @@ class Training:
         if not len(x):
             return math.nan, math.nan
         log_px_given_z, kl = [], []
-        for images, noise in zip(x.split(200), eps.split(200, dim=1), strict=True):
+        for images, noise in zip(x.split(1000), eps.split(1000, dim=1), strict=True):
             with self.arithmetic:
                 terms = bound_terms(self.model, images, noise)
             log_px_given_z += terms.log_px_given_z.flatten().tolist()

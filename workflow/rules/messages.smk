@@ -25,6 +25,7 @@ class Brief(logging.Filter):
         LogEvent.JOB_INFO,
         LogEvent.GROUP_INFO,
         LogEvent.JOB_STARTED,
+        LogEvent.JOB_FINISHED,
         LogEvent.PROGRESS,
     )
     failed = {}
@@ -49,7 +50,7 @@ class Brief(logging.Filter):
         elif self.interrupted:
             return False
         return event not in self.announcements and not text.startswith(
-            ("Select jobs to execute", "Complete log")
+            ("Select jobs to execute", "Complete log", "Elapsed time", "Using shell")
         )
 
 
