@@ -5,6 +5,7 @@ Fixtures with a scope of `session` are shared and must not be altered; copy them
 
 import gzip
 import json
+import os
 import shutil
 from collections.abc import Callable
 from functools import cache
@@ -22,6 +23,9 @@ from aevb.rng import Random
 from graph import ROOT, copy_tree, dvc_graph, run, write_values
 from repository import clone, copy, run_job, small_repository, small_values
 from stages import SETS, STAGES, run_or_raise, run_stage
+
+for name in ("MAKEFLAGS", "MAKELEVEL"):  # `make test` runs these tests, and they run make
+    os.environ.pop(name, None)
 
 SIZES = {"train": 600, "t10k": 200}
 
