@@ -13,10 +13,11 @@ PUBLISHED = {
     "history/k2-seed0.csv": "876db4b8e24efc57",
     "metrics/k2-seed0.json": "3e6d76c3f29f9496",
     "evaluation/k2-seed0.safetensors": "00422dacd02909ec",
-    "samples/k2-seed0.safetensors": "6647836480aa83ad",
-    "reconstructions/k2-seed0.safetensors": "2040254248945f13",
+    "samples/k2-seed0.safetensors": "3efbb248c1061712",
+    "reconstructions/k2-seed0.safetensors": "df1ee81ccc6a157a",
     "comparison/table.csv": "851c1e2a627e08d1",
     "comparison/discussion.md": "d42d1a8be9dcda45",
+    "comparison/record.json": "11cc40a9f09f74e7",
 }
 
 
