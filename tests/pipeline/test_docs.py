@@ -229,7 +229,6 @@ def prepared(origin: Path, mirror: Path, tmp_path_factory: pytest.TempPathFactor
     run("snakemake --cores 2 all register", tree)
     run("git branch -M main", tree)
     commit(tree, "results")
-    run("git tag v1.0", tree)
     return tree
 
 
