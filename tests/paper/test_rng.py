@@ -65,7 +65,7 @@ def test_integers_are_equally_probable(size):
 
 @pytest.mark.parametrize("pixel", range(256))
 def test_the_probability_of_a_one_is_exactly_that_of_the_pixel(pixel, monkeypatch):
-    """Of the 255 equally probable bytes that are kept, as many give a one as the pixel says."""
+    """Of the 255 equally probable bytes that are kept, `pixel` give a one."""
     monkeypatch.setattr(Random, "integers", lambda _, count, __: np.arange(count, dtype="u1"))
     ones = Random("test").binarise(np.full(255, pixel, np.uint8))
     assert ones.sum() == pixel

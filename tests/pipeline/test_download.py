@@ -1,4 +1,4 @@
-"""The download stage: the order of the sources, and that no damaged file gets through."""
+"""The download stage: the order of the sources, and that no damaged file is accepted."""
 
 import gzip
 import hashlib

@@ -1,6 +1,6 @@
 """Both engines declare the same jobs, and a changed parameter runs exactly what depends on it.
 
-No job is run here, except where it is said: the engines only list their jobs in a copy of the tree.
+Unless a test says so, no job is run: the engines only list their jobs in a copy of the tree.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Parameters: what params.yaml may hold, and the errors that are reported for anything else.
 
-tests/robustness/test_hostile.py generates more of what nobody would write.
+tests/robustness/test_hostile.py generates more invalid values.
 """
 
 import math

@@ -57,7 +57,7 @@ def refusal(read, *arguments) -> str:
 
 
 def test_atomic_replaces_the_file_and_makes_its_folders(tmp_path):
-    """Two writers at once do not meet: the last one to finish wins."""
+    """Simultaneous writers do not disturb each other: the last one to finish wins."""
     path = tmp_path / "new" / "folder" / "file"
     with atomic(path) as outer:
         outer.write_text("outer")
