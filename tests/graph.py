@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -34,13 +34,11 @@ class Job:
     Attributes:
         command: the words of its command line.
         inputs, outputs: its files, relative to the repository.
-        noticed: what the engine compares to find out that a job has changed.
     """
 
     command: tuple[str, ...]
     inputs: frozenset[str]
     outputs: frozenset[str]
-    noticed: str = field(compare=False)
 
 
 Graph = dict[str, Job]
@@ -133,7 +131,6 @@ def snakemake_graph(tree: Path, *targets: str) -> Graph:
                 command=tuple(shlex.split(job.shellcmd)),
                 inputs=frozenset(map(str, job.input)),
                 outputs=frozenset(map(str, job.output)),
-                noticed=str([workflow.persistence._params(job), job.rule.shellcmd]),
             )
             for job in found
             if job.shellcmd  # other rules have only inputs, as `all`
@@ -146,19 +143,16 @@ def snakemake_graph(tree: Path, *targets: str) -> Graph:
 
 def dvc_graph(tree: Path) -> Graph:
     """The jobs that `dvc repro` would run in a tree without results."""
-    values = read_values(tree)
     with Repo(str(tree), uninitialized=True) as repo:
         stages = {stage.name: stage for stage in repo.index.stages}
         made = {out.def_path for stage in stages.values() for out in stage.outs}
         jobs = {}
         for name, found in stages.items():
-            declared = {key for dep in found.deps for key in getattr(dep, "params", [])}
             files = [dep.def_path for dep in found.deps if not hasattr(dep, "params")]
             jobs[name] = Job(
                 command=tuple(shlex.split(found.cmd)),
                 inputs=frozenset(file for path in files for file in expand(tree, path, made)),
                 outputs=frozenset(out.def_path for out in found.outs),
-                noticed=str([found.cmd, [values.get(section) for section in sorted(declared)]]),
             )
     return jobs
 
@@ -183,12 +177,12 @@ def differences(snakemake: Graph, dvc: Graph) -> list[str]:
     return lines
 
 
-def rerun(before: Graph, after: Graph, by: str = "noticed") -> set[str]:
-    """The jobs that are new or differ in an attribute, and all jobs that depend on them."""
+def rerun(before: Graph, after: Graph) -> set[str]:
+    """The jobs that are new or have another command, and all jobs that depend on them."""
     found = {
         name
         for name, job in after.items()
-        if name not in before or getattr(job, by) != getattr(before[name], by)
+        if name not in before or job.command != before[name].command
     }
     while True:
         outputs = {file for name in found for file in after[name].outputs}
