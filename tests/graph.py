@@ -45,17 +45,22 @@ Graph = dict[str, Job]
 """All jobs by name: `split`, `train@3-0`."""
 
 
+def own_environment() -> dict[str, str]:
+    """The environment with this Python first on PATH and without settings of engines and ours."""
+    foreign = ("SNAKEMAKE_", "DVC_", "AEVB_", "GIT_", "OMP_", "MKL_", "PYTHONPATH")
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {**inherited, "PATH": path}
+
+
 def run(command: str, cwd: Path, code: int = 0, **environment: str) -> str:
-    """Run a command with this Python first on PATH and check its exit code.
+    """Run a command and check its exit code.
 
     Returns:
         Its output, stdout and stderr together.
     """
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    foreign = ("SNAKEMAKE_", "DVC_", "AEVB_", "GIT_", "OMP_", "MKL_")
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
     process = subprocess.Popen(
-        shlex.split(command), cwd=cwd, env={**inherited, "PATH": path, **environment}, text=True,
+        shlex.split(command), cwd=cwd, env=own_environment() | environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
     try:
