@@ -1,4 +1,4 @@
-"""Parameters that nobody would write are refused in one line or arrive as they are."""
+"""Unusual parameters and flags are refused in one line or passed on unchanged."""
 
 import io
 import re
