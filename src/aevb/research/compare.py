@@ -114,7 +114,7 @@ SUMMARY = {
     "mutual information (its limit, log N)": "{latents.mutual_information} ({latents.log_images})",
     "KL(q(z) ‖ p(z)) is at most": "{latents.marginal_kl}",
     "KL(q(z) ‖ p(z)) is at least": "{latents.marginal_kl_lower}",
-    "digit changes (classifier error)": (
+    "digit changed by reconstruction (classifier error)": (
         "{sample_quality.digit_changes} ({sample_quality.classifier_error})"
     ),
     "precision (real)": "{sample_quality.precision} ({sample_quality.real_precision})",
