@@ -155,7 +155,7 @@ def test_snakemake_names_a_failed_job_and_its_log(by_snakemake: Path, tmp_path: 
     ("override", "message"),
     [
         ('train={"learning_rate": 0.9}', "train.learning_rate is '0.9'"),  # text to Snakemake
-        ('ladder={"images": 3}', "ladder is now called iwae"),
+        ('ais={"images": 3}', "ais is now called inference_gap"),
     ],
 )
 def test_parameters_on_the_command_line_are_checked(
