@@ -166,8 +166,8 @@ class InferenceGap(Section):
     images: Several = param(1000, "number of test images and of training images")
     samples: Positive = param(1000, "samples of z per image, the largest K of the IWAE bound")
     steps: Positive = param(200, "steps of Adam that optimise q(z|x) for each image")
-    points: int = param(131072, "points of each lattice, best a power of two", ge=2, le=2**20)
-    temperatures: Several = param(500, "intermediate distributions of AIS, from p(z) to p(z|x)")
+    points: int = param(262144, "points of each lattice, best a power of two", ge=2, le=2**20)
+    temperatures: Several = param(1500, "intermediate distributions of AIS, from p(z) to p(z|x)")
     leapfrog: Positive = param(2, "leapfrog steps of HMC per temperature")
     seed: Seed = param(0, "seed of the choice of images and of all random numbers")
 
