@@ -66,8 +66,8 @@ def test_a_number_has_the_digits_of_its_error():
             "inference_gap": {
                 "elbo": -130.123456 + k,
                 "elbo_se": 0.4567,
-                "ess_1": 1.0,
-                "ess_1_se": 0.0,
+                "flat": 1.0,
+                "flat_se": 0.0,
             },
             **({"latents": {"active_units": 3, "images": 10000}} if k == 3 else {}),
         }

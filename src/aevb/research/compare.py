@@ -159,7 +159,7 @@ def above_the_elbo(shown: pd.DataFrame) -> Figure:
     is optimised for each image, and the estimates of log p(x), which have no K, as lines.
     """
     runs = dict([*shown.groupby("run", sort=False)])
-    title = "Bounds on log p(x) on the same test images, mean ± standard error of the difference"
+    title = "Bounds on log p(x) on the same test images; bars and bands: ± standard error"
     figure, axes = panels_figure(runs, 5, 4, title)
     colours = sns.color_palette(PALETTE, len(BOUNDS))
     for axis, rows in zip(axes, runs.values(), strict=True):
