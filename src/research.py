@@ -1,4 +1,4 @@
-"""Run one of the stages on request: `python src/research.py iwae --test … --model …`.
+"""Run one of the stages on request: `python src/research.py latents --test … --model …`.
 
 Each stage is a module of `aevb.research` with a function `main`.
 """

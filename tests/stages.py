@@ -46,8 +46,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "evaluate": {"iwae_k": 3},
     "sample": {"rows": 2, "columns": 3},
     "reconstruct": {"images": 5},
-    "iwae": {"images": 2, "samples": 10},
-    "ais": {"images": 2, "chains": 1, "temperatures": 2, "leapfrog": 1, "iwae_k": 1},
+    "inference_gap": {"images": 2, "samples": 10, "steps": 2, "points": 64, "temperatures": 2},
     "gradient_variance": {"images": 2, "samples": 2},
     "latents": {"samples": 1, "components": 2},
     "traverse": {"grid": 2, "dimensions": 1, "steps": 2, "pairs": 1},
@@ -115,8 +114,9 @@ STAGES = {
         {**TRAIN, **BOTH, "latents": "latents/arrays", "classifier": "classifier"},
         files("sample_quality", *SCORES, "figure"),
     ),
-    "research iwae": Stage((params.Iwae,), BOTH, files("iwae", *SCORES)),
-    "research ais": Stage((params.Ais,), BOTH, files("ais", *SCORES)),
+    "research inference_gap": Stage(
+        (params.InferenceGap,), TRAIN | BOTH, files("inference_gap", *SCORES)
+    ),
     "research gradient_variance": Stage(
         (params.GradientVariance,), BOTH, files("gradient_variance", *SCORES)
     ),

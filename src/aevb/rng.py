@@ -18,6 +18,13 @@ from aevb.elementary import cos_sin_turns, log
 Shape = tuple[int, ...]
 
 
+def box_muller(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Pairs of independent values of N(0, 1), [..., 2], from uniform ones in (0, 1] and [0, 1)."""
+    radius = np.sqrt(log(first) * -2.0)
+    cos, sin = cos_sin_turns(second)
+    return np.stack((radius * cos, radius * sin), -1)
+
+
 class Random:
     """The stream of one purpose: each call returns its next numbers as a NumPy array."""
 
@@ -41,9 +48,7 @@ class Random:
         count = math.prod(shape)
         integers = self.integers(count + count % 2, 64) >> np.uint64(11)
         first, second = integers.astype(np.float64).reshape(-1, 2).T
-        radius = np.sqrt(log((first + 1) * 2.0**-53) * -2.0)
-        cos, sin = cos_sin_turns(second * 2.0**-53)
-        pairs = np.stack((radius * cos, radius * sin), 1)
+        pairs = box_muller((first + 1) * 2.0**-53, second * 2.0**-53)
         return pairs.astype(np.float32).ravel()[:count].reshape(shape)
 
     def permutation(self, count: int) -> NDArray[np.int64]:

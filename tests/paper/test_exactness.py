@@ -1,4 +1,4 @@
-"""The IWAE bound and annealed importance sampling where log p(x) is known.
+"""Estimates of log p(x), and the parts of the inference gap, where log p(x) is known.
 
 It is a closed form for the linear-Gaussian model, a quadrature for a VAE with two dimensions.
 """
@@ -14,11 +14,10 @@ from scipy import stats
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from aevb.bounds import iwae_bound
 from aevb.data import model_inputs
-from aevb.evaluation import evaluate
 from aevb.model import VAE
-from aevb.research import ais, iwae
+from aevb.research import ais, inference_gap, qmc
+from aevb.research.inference_gap import Optimised, bounds_against_k
 from aevb.rng import Random
 from linear_gaussian import K, LinearGaussian, S, model, z_score
 
@@ -30,39 +29,29 @@ torch.set_num_threads(1)
 
 def test_sample_counts_are_powers_of_ten_and_the_last():
     expected = {1: [1], 2: [1, 2], 10: [1, 10], 11: [1, 10, 11], 5000: [1, 10, 100, 1000, 5000]}
-    assert {samples: iwae.sample_counts(samples) for samples in expected} == expected
+    assert {samples: inference_gap.sample_counts(samples) for samples in expected} == expected
 
 
 @pytest.mark.parametrize("k", [1, 7, 250])
 def test_groups_are_disjoint(k):
     log_weights = torch.arange(1000.0).reshape(250, 4)
     expected = log_weights[: 250 // k * k].split(k)
-    assert torch.equal(iwae.groups(log_weights, k), torch.stack(expected, 1))
+    assert torch.equal(inference_gap.groups(log_weights, k), torch.stack(expected, 1))
 
 
-def test_effective_samples_of_known_weights():
-    """w = exp(m e − m²/2) has E[w] = 1 and E[w²] = exp(m²)."""
-    random, m = np.random.default_rng(1), 0.7
-    log_weights = torch.from_numpy(m * random.standard_normal((200_000, 3)) - m**2 / 2 - 1000)
-    sizes = iwae.effective_samples(log_weights)
-    np.testing.assert_allclose(sizes / 200_000, math.exp(-(m**2)), rtol=0.02)
-    np.testing.assert_allclose(iwae_bound(log_weights), -1000, atol=0.01)
-
-
-def test_with_the_exact_posterior_all_weights_are_equal():
+def test_with_the_exact_posterior_every_bound_is_log_px():
     exact = model()
     x = exact.draw(120)
-    terms = iwae.bounds_against_k(exact, x, 130, seed=0)
+    terms = bounds_against_k(exact, x, 130, seed=0)
     for k in (1, 10, 100, 130):
         np.testing.assert_allclose(terms[f"iwae_{k}"], exact.log_px(x), rtol=1e-6)
-        np.testing.assert_allclose(terms[f"ess_{k}"], 1, rtol=1e-6)
 
 
 def test_bounds_rise_from_the_elbo_to_log_px():
     wrong = model(wrong=3)
     x = wrong.draw(400)
-    terms = iwae.bounds_against_k(wrong, x, 2000, seed=0)
-    counts = iwae.sample_counts(2000)
+    terms = bounds_against_k(wrong, x, 2000, seed=0)
+    counts = inference_gap.sample_counts(2000)
     bounds = np.stack([terms[f"iwae_{k}"] for k in counts], 1).astype(float)
     elbo, log_px = wrong.mean_log_px_given_z(x) - wrong.kl(x), wrong.log_px(x)
     assert abs(z_score(bounds[:, 0] - elbo)) < 4
@@ -70,24 +59,72 @@ def test_bounds_rise_from_the_elbo_to_log_px():
     assert z_score(log_px - bounds[:, 2]) > 4
     assert z_score(log_px - bounds[:, -1]) > -4
     assert (log_px - bounds[:, -1]).mean() < 0.03 < 1 < (log_px - bounds[:, 1]).mean()
-    metrics = iwae.iwae_metrics(terms)
-    assert metrics["elbo"] == pytest.approx(elbo.mean(), abs=0.1)
-    for k, bound in zip(counts, bounds.T, strict=True):
-        above, share = bound - terms["elbo"], terms[f"ess_{k}"]
-        assert metrics[f"iwae_{k}"] == pytest.approx(bound.mean())
-        assert metrics[f"iwae_{k}_minus_elbo"] == pytest.approx(above.mean())
-        assert metrics[f"iwae_{k}_minus_elbo_se"] == pytest.approx(stats.sem(above))
-        assert metrics[f"ess_{k}"] == pytest.approx(share.mean(), rel=1e-5)
-        assert metrics[f"ess_{k}_p10"] == pytest.approx(np.quantile(share, 0.1), rel=1e-5)
-    assert metrics["ess_1"] == 1 > metrics["ess_10"] > metrics["ess_100"] > metrics["ess_2000"]
+    assert terms["elbo"].mean() == pytest.approx(elbo.mean(), abs=0.1)
 
 
-def test_the_last_bound_is_that_of_evaluate():
-    wrong = model(wrong=1)
+# The Gaussian that is optimised for each image.
+
+
+def test_the_optimised_gaussian_is_the_posterior():
+    wrong = model(wrong=2)
     x = wrong.draw(130)
-    terms, expected = iwae.bounds_against_k(wrong, x, 70, seed=2), evaluate(wrong, x, 70, seed=2)
-    np.testing.assert_allclose(terms["iwae_70"], expected["iwae_bound"], rtol=1e-6)
-    np.testing.assert_array_equal(terms["elbo"], expected["elbo"])
+    best = Optimised(wrong, 1000, seed=0)
+    mean, variance = wrong.posterior(torch.from_numpy(x))
+    mu, log_var = best.encode(torch.from_numpy(x[:100]))
+    assert (wrong.encode(torch.from_numpy(x[:100]))[0] - mean[:100]).abs().max() > 1
+    np.testing.assert_allclose(mu, mean[:100], atol=0.1)
+    np.testing.assert_allclose(log_var, variance.log().expand(100, K), atol=0.2)
+    # The posterior is a Gaussian with diagonal covariance, so the whole gap is amortisation.
+    terms = bounds_against_k(best, x, 500, seed=0)
+    np.testing.assert_allclose(terms["iwae_500"], wrong.log_px(x), atol=0.02)
+    assert 0 <= (wrong.log_px(x) - terms["iwae_1"]).mean() < 0.02
+
+
+def test_optimising_does_not_depend_on_the_other_images():
+    wrong = model(wrong=1)
+    x = torch.from_numpy(wrong.draw(100))
+    best = Optimised(wrong, 5, seed=0)
+    for whole, part in zip(best.encode(x), best.encode(x[:7]), strict=True):
+        torch.testing.assert_close(part, whole[:7])
+
+
+# Quasi-Monte Carlo.
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_points_fill_the_prior_more_evenly_than_random_ones(k):
+    z = qmc.points(2**12, k, seed=0, shift=0)
+    assert z.shape == (2**12, k)
+    probabilities = stats.norm.cdf(z)
+    assert stats.qmc.discrepancy(probabilities) < 0.1 * stats.qmc.discrepancy(
+        np.random.default_rng(0).random(z.shape)
+    )
+    for other in (qmc.points(2**12, k, 0, 1), qmc.points(2**12, k, 1, 0)):
+        assert np.isin(other, z).mean() < 0.01
+
+
+def test_the_error_of_quasi_monte_carlo_is_known_and_falls_with_the_points():
+    exact = model()
+    x = exact.draw(200)
+    images, errors = torch.from_numpy(x), []
+    for count in (2**8, 2**12):
+        estimates = qmc.log_means(
+            lambda z: exact.log_px_given_z(images, z[:, None]), K, count, seed=0
+        )
+        log_px, error, doubling = qmc.summarise(estimates)
+        assert abs(float(log_px.mean()) - exact.log_px(x).mean()) < 4 * error
+        errors.append((error, abs(doubling), abs(log_px.numpy() - exact.log_px(x)).max()))
+    assert (np.array(errors[1]) < np.array(errors[0]) / 4).all()
+    np.testing.assert_allclose(log_px, exact.log_px(x), atol=0.1)
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "continuous_bernoulli"])
+def test_one_product_scores_all_images(untrained, likelihood):
+    net = untrained(3, likelihood=likelihood)
+    random = Random("test", 1)
+    x, z = (torch.from_numpy(random.uniform(shape)) for shape in ((5, 784), (9, 3)))
+    expected = net.log_px_given_z(x, z[:, None])
+    torch.testing.assert_close(qmc.bernoulli_score(net, x)(z), expected, rtol=1e-4, atol=0)
 
 
 # Hamiltonian Monte Carlo.
@@ -252,30 +289,39 @@ def by_quadrature(net: VAE, x: NDArray[np.float32]) -> NDArray[np.float64]:
     return (torch.logsumexp(log_joint, 1) + 2 * math.log(float(line[1] - line[0]))).numpy()
 
 
-def test_the_iwae_bound_of_a_vae_approaches_log_px(scored, vae, small_sets):
-    metrics, terms = scored("iwae", vae, "--images", 20, "--samples", 4000)
-    log_px = by_quadrature(vae, model_inputs(small_sets[2], "dynamic")[:20])
-    assert z_score(log_px - terms["iwae_10"]) > 4
-    assert (log_px - terms["iwae_1"]).mean() > 1
-    np.testing.assert_allclose((log_px - terms["iwae_4000"]).mean(), 0, atol=0.1)
-    assert metrics["iwae_4000"] == pytest.approx(terms["iwae_4000"].mean(), rel=1e-5)
-    assert (metrics["images"], metrics["is_log_likelihood"]) == (20, 1)
+def test_every_estimate_of_a_vae_agrees_with_quadrature(scored, vae, small_sets):
+    words = ("--images", 25, "--samples", 500, "--points", 4096, "--steps", 50)
+    words += ("--temperatures", 100)
+    metrics, terms = scored("inference_gap", vae, *words, sets=("train", "test"))
+    x = model_inputs(small_sets[2], "dynamic")
+    log_px = by_quadrature(vae, inference_gap.shuffled(x, 25, 0, "test")[0])
+    np.testing.assert_allclose(terms["log_px"], log_px, atol=0.05)
+    assert abs(terms["log_px"] - log_px).mean() < 0.002
+    assert metrics["qmc_error"] < 0.001
 
-
-def test_annealing_of_a_vae_estimates_log_px(scored, vae, small_sets):
-    words = ("--images", 20, "--chains", 2, "--temperatures", 150, "--leapfrog", 2, "--iwae_k", 9)
-    metrics, terms = scored("ais", vae, *words)
-    log_px = by_quadrature(vae, model_inputs(small_sets[2], "dynamic")[:20])
-    assert log_px.mean() - metrics["elbo"] > 5
-    assert -0.1 < (log_px - terms["log_px"]).mean() < 0.6
-    assert metrics["log_px"] == pytest.approx(terms["log_px"].mean(), rel=1e-5)
-    above = metrics["log_px"] - metrics["elbo"]
-    assert metrics["log_px_minus_elbo"] == pytest.approx(above, abs=2e-3)
-    assert 0.4 < metrics["acceptance"] < 0.9
-    simulated = by_quadrature(vae, terms["simulated"])
+    encoder, best, ais_error = (
+        log_px - terms["elbo"] - terms[f"{name}_minus_elbo"]
+        for name in ("iwae_10", "optimised_iwae_500", "ais")
+    )
+    assert z_score(encoder) > 4
+    np.testing.assert_allclose(best.mean(), 0, atol=0.05)
+    assert -0.5 < ais_error.mean() < 2
+    simulated = by_quadrature(vae, ais.simulate(vae, ais.SIMULATED, 0)[0])
     assert z_score(simulated - terms["simulated_lower"]) > -3
     assert z_score(terms["simulated_upper"] - simulated) > -3
-    assert -0.2 < metrics["simulated_gap"] < 1
+    assert -0.5 < metrics["simulated_gap"] < 4
+    assert 0.4 < metrics["acceptance"] < 0.9
+
+    for name in ("", "train_"):
+        gap, *parts = (
+            terms[f"{name}{part}gap"] for part in ("", "approximation_", "amortisation_")
+        )
+        np.testing.assert_allclose(gap, terms[f"{name}log_px"] - terms[f"{name}elbo"])
+        np.testing.assert_allclose(gap, sum(parts))
+        assert min(z_score(part) for part in parts) > 4
+    means = [terms[f"{name}amortisation_gap"].mean() for name in ("", "train_")]
+    assert metrics["overfitting"] == pytest.approx(means[0] - means[1], rel=1e-4)
+    assert (metrics["images"], metrics["is_log_likelihood"]) == (25, 1)
 
 
 def test_simulated_images_are_draws_of_the_model(vae):

@@ -1,10 +1,12 @@
 """src/research.py, and the comparison of what its stages found on all runs."""
 
+import copy
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from scipy import stats
 
@@ -37,10 +39,19 @@ def test_help_lists_the_stages_and_an_unknown_stage_is_one_line():
     assert len(unknown.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize(("stage", "images"), [("iwae", 101), ("ais", 101), ("iwae", 0)])
-def test_too_few_test_images_and_values_out_of_range_are_an_error(scored, untrained, stage, images):
+@pytest.mark.parametrize(
+    ("stage", "images", "sets"),
+    [
+        ("gradient_variance", 101, ("test",)),
+        ("inference_gap", 101, ("train", "test")),
+        ("inference_gap", 0, ("train", "test")),
+    ],
+)
+def test_too_few_test_images_and_values_out_of_range_are_an_error(
+    scored, untrained, stage, images, sets
+):
     with pytest.raises(InputError, match=rf"^--images {images}: the test set has 100 |^--images"):
-        scored(stage, untrained(), "--images", images)
+        scored(stage, untrained(), "--images", images, sets=sets)
 
 
 def cells(text: str) -> dict[str, list[str]]:
@@ -52,14 +63,19 @@ def cells(text: str) -> dict[str, list[str]]:
 def test_a_number_has_the_digits_of_its_error():
     found = {
         (k, 0): {
-            "iwae": {"elbo": -130.123456 + k, "elbo_se": 0.4567, "ess_1": 1.0, "ess_1_se": 0.0},
+            "inference_gap": {
+                "elbo": -130.123456 + k,
+                "elbo_se": 0.4567,
+                "flat": 1.0,
+                "flat_se": 0.0,
+            },
             **({"latents": {"active_units": 3, "images": 10000}} if k == 3 else {}),
         }
         for k in (3, 20)
     }
     shown = cells(as_markdown(readable(table(found))))
     assert shown["elbo"] == ["-127.12 ± 0.46", "-110.12 ± 0.46"]
-    assert shown["ess_1"] == ["1", "1"]
+    assert shown["flat"] == ["1", "1"]
     assert (shown["active_units"], shown["images"]) == (["3", ""], ["10,000", ""])
     assert "elbo_se" not in shown
 
@@ -67,7 +83,7 @@ def test_a_number_has_the_digits_of_its_error():
 def test_over_seeds_every_number_has_an_interval():
     several = [3.0, 4.0, 6.5]
     found = {
-        (20, seed): {"ais": {"gap": value, "gap_se": 0.1, "images": 100}}
+        (20, seed): {"inference_gap": {"gap": value, "gap_se": 0.1, "images": 100}}
         for seed, value in enumerate(several)
     }
     frame = table(found)
@@ -89,17 +105,22 @@ def found() -> dict:
     metrics: dict[str, dict[str, float]] = {stage: {} for stage in STAGES}
     for stage, metric in (name.split(".") for name in names):
         metrics[stage][metric] = 1.25
-    metrics["iwae"] = {"is_log_likelihood": 1}
+    found = metrics["inference_gap"] | {"is_log_likelihood": 1}
     for place, k in enumerate((1, 10, 100)):
-        metrics["iwae"] |= {f"iwae_{k}_minus_elbo": place / 2, f"iwae_{k}_minus_elbo_se": 0.1}
-    metrics["ais"] |= {"log_px_minus_elbo_se": 0.5}
+        for prefix, height in (("", place / 2), ("optimised_", place)):
+            found[f"{prefix}iwae_{k}_minus_elbo"] = height
+            found[f"{prefix}iwae_{k}_minus_elbo_se"] = 0.1
+    metrics["inference_gap"] = found | {"ais_minus_elbo": 3.0, "ais_minus_elbo_se": 0.5}
     metrics["gradient_variance"] |= {
         "variance_reparametrised": 9.0,
         "variance_score": 4e4,
         "variance_baseline": 100.0,
         "squared_norm_reparametrised": 25.0,
     }
-    return {(k, seed): metrics for k in (3, 20) for seed in (0, 1)}
+    runs = {(k, seed): copy.deepcopy(metrics) for k in (3, 20) for seed in (0, 1)}
+    for seed in (0, 1):
+        runs[3, seed]["inference_gap"] |= {"qmc_minus_elbo": 4.0, "qmc_minus_elbo_se": 0.1}
+    return runs
 
 
 def test_the_summary_has_the_metrics_of_each_run(found):
@@ -112,14 +133,19 @@ def test_the_summary_has_the_metrics_of_each_run(found):
 
 def test_an_unsuitable_likelihood_is_marked(found):
     assert "†" not in summary(readable(table(found)))
-    found[3, 0]["iwae"]["is_log_likelihood"] = 0
-    assert "† The likelihood does not suit" in summary(readable(table(found)))
+    found[3, 0]["inference_gap"]["is_log_likelihood"] = 0
+    one = {(3, 0): found[3, 0]}
+    assert "† The likelihood does not suit" in summary(readable(table(one)))
 
 
 def test_bounds_are_drawn_above_the_elbo(found):
-    lines = above_the_elbo(readable(table(found))).axes[0].lines
-    drawn = [line.get_xydata().tolist() for line in lines if line.get_marker() == "o"]
-    assert drawn == [[[1, 0], [10, 0.5], [100, 1]]] * 2
+    figure = above_the_elbo(readable(table(found)))
+    for axis, qmc in zip(figure.axes, ([4], []), strict=True):
+        drawn = [line.get_ydata() for line in axis.lines if line.get_marker() == "o"]
+        np.testing.assert_array_equal(drawn, [[0, 0.5, 1], [0, 1, 2]])
+        heights = [line.get_ydata()[0] for line in axis.lines if line.get_xdata()[-1] == 1]
+        assert sorted(heights) == [3, *qmc]
+    assert len(figure.legends[0].get_texts()) == 4
 
 
 def test_the_noise_of_a_gradient_falls_with_the_root_of_its_draws(found):

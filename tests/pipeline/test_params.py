@@ -101,7 +101,7 @@ def test_wrong_values_are_named_and_the_ends_of_a_range_are_allowed(section, key
     [
         ({"train": {"treatment": "fixed"}}, "train.treatment is now called train.binarisation"),
         ({"train": {"binarisation": "fixed"}}, "fixed is now called static"),
-        ({"ladder": {}}, "ladder is now called iwae"),
+        ({"ais": {}}, "ais is now called inference_gap"),
         ({"train": {"hidden": 500}}, "did you mean model.hidden?"),
         ({"train": {"decayed": 1}}, "did you mean train.decay?"),
         ({"trian": {}}, "trian is not a parameter; did you mean train?"),

@@ -109,5 +109,5 @@ def a_run(wildcards):
 
 def found_on_the_runs(wildcards):
     """What the stages of src/research.py make of every run."""
-    stages = (rules.iwae, rules.ais, rules.gradient_variance, rules.latents, rules.sample_quality)
+    stages = (rules.inference_gap, rules.gradient_variance, rules.latents, rules.sample_quality)
     return every_run(wildcards.study, *(file for stage in stages for file in stage.output))

@@ -1,5 +1,5 @@
 # Stages on request, not part of `all`: `snakemake research` runs them on all models, and
-# `snakemake results/iwae/k20-seed0.json` runs one of them. Each rule is a stage of
+# `snakemake results/inference_gap/k20-seed0.json` runs one of them. Each rule is a stage of
 # src/research.py; compare_research gathers their results.
 
 
@@ -17,13 +17,13 @@ MODEL = "results/{study}models/k{k}-seed{seed}.safetensors"
 TRAIN, TEST = "data/split/train.safetensors", "data/split/test.safetensors"
 
 
-for stage in ("iwae", "ais", "gradient_variance", "latents"):
+for stage in ("inference_gap", "gradient_variance", "latents"):
 
     rule:
         name:
             stage
         input:
-            **({"train": TRAIN} if stage == "latents" else {}),
+            **({"train": TRAIN} if stage != "gradient_variance" else {}),
             test=TEST,
             model=MODEL,
             code=research_code(stage),

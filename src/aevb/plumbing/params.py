@@ -65,7 +65,8 @@ TrainedModel = Annotated[Path, "the trained model (.safetensors)"]
 
 RENAMED = {
     "train.treatment": "train.binarisation",
-    "ladder": "iwae",
+    "iwae": "inference_gap",
+    "ais": "inference_gap",
     "estimators": "gradient_variance",
     "fidelity": "sample_quality",
     "fixed": "static",
@@ -159,23 +160,16 @@ class Reconstruct(Section):
     seed: Seed = param(0, "seed of the choice of images, the same for all runs")
 
 
-class Iwae(Section):
-    """On request: the IWAE bound for K = 1, 10, 100 … samples."""
+class InferenceGap(Section):
+    """On request: log p(x), and the parts of the gap between it and the ELBO."""
 
-    images: Several = param(1000, "number of test images, the first ones")
-    samples: Positive = param(5000, "samples of z per image, the largest K")
-    seed: Seed = param(0, "seed of the samples of z")
-
-
-class Ais(Section):
-    """On request: log p(x) by annealed importance sampling, which does not use the encoder."""
-
-    images: Several = param(100, "number of test images and of simulated images")
-    chains: Positive = param(2, "Markov chains per image")
-    temperatures: Several = param(1500, "intermediate distributions from p(z) to p(z|x)")
+    images: Several = param(1000, "number of test images and of training images")
+    samples: Positive = param(1000, "samples of z per image, the largest K of the IWAE bound")
+    steps: Positive = param(200, "steps of Adam that optimise q(z|x) for each image")
+    points: int = param(262144, "points of each lattice, best a power of two", ge=2, le=2**20)
+    temperatures: Several = param(1500, "intermediate distributions of AIS, from p(z) to p(z|x)")
     leapfrog: Positive = param(2, "leapfrog steps of HMC per temperature")
-    iwae_k: Positive = param(1000, "samples of z per image for the IWAE bound")
-    seed: Seed = param(0, "seed of the chains and of the simulated images")
+    seed: Seed = param(0, "seed of the choice of images and of all random numbers")
 
 
 class GradientVariance(Section):
@@ -246,8 +240,7 @@ class Params(Section):
     evaluate: Evaluate = Evaluate()
     sample: Sample = Sample()
     reconstruct: Reconstruct = Reconstruct()
-    iwae: Iwae = Iwae()
-    ais: Ais = Ais()
+    inference_gap: InferenceGap = InferenceGap()
     gradient_variance: GradientVariance = GradientVariance()
     latents: Latents = Latents()
     traverse: Traverse = Traverse()

@@ -12,7 +12,7 @@ Shapes: B images of D pixels, R chains for each, k latent dimensions; all in nat
 
 import math
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,10 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aevb.bounds import iwae_bound
-from aevb.evaluation import Callback, Floats, evaluate, silent
+from aevb.evaluation import Callback, Floats, silent
 from aevb.model import VAE
-from aevb.plumbing.params import Ais
-from aevb.research import scoring
 from aevb.rng import Random
 
 BLOCK = 50
@@ -31,7 +29,9 @@ BLOCK = 50
 ACCEPTANCE = 0.65
 """What the step sizes are tuned to: the optimum in many dimensions, Neal 2011, section 4.4."""
 TUNING = 25
-"""Test images, the last ones, that the step sizes are tuned on."""
+"""Images that the step sizes are tuned on."""
+SIMULATED = 100
+"""Images drawn from the model, for which log p(x) is bounded from both sides."""
 
 Doubles = NDArray[np.float64]
 Streams = list[Random]
@@ -185,37 +185,27 @@ def simulate(model: VAE, count: int, seed: int) -> tuple[Floats, Floats]:
     return model.likelihood.sample(params, Random("ais x", seed)).numpy(), z
 
 
-def main(files: scoring.Scored, settings: Ais) -> None:
-    """Tune the steps, run the chains and bound log p(x) from both sides.
+def bounds(
+    model: VAE,
+    x: Floats,
+    others: Floats,
+    temperatures: int,
+    leapfrog: int,
+    seed: int,
+    callback: Callback = silent,
+) -> tuple[Doubles, dict[str, Doubles], float]:
+    """Bounds on log p(x) by one chain per image, with step sizes that are tuned on other images.
 
-    The metric `log_px` is the estimate, on average a lower bound. `simulated_gap`, upper minus
-    lower bound on simulated images, limits how far below log p(x) it is on average there.
+    Returns:
+        The estimate for images [N, D], on average a lower bound, [N]; for SIMULATED images drawn
+        from the model the lower and the upper bound and their difference, `simulated_gap`, which
+        limits how far the lower bound is below log p(x) there; and the mean acceptance.
     """
-    inputs = scoring.read_inputs("ais", files)
-    model, x, seed = inputs.model, inputs.first(settings.images), settings.seed
-    with inputs.exactly(3 * len(x) * settings.temperatures, "step") as callback:
-        plan = tuned(model, inputs.x[-TUNING:], settings.temperatures, settings.leapfrog, seed)
-        simulated, z = simulate(model, settings.images, seed)
-        fixed = (plan, settings.chains, seed)
-        weights, accepted = log_weights(model, x, *fixed, callback=callback)
-        forward, _ = log_weights(model, simulated, *fixed, callback=callback)
-        backward, _ = log_weights(model, simulated, *fixed, z, callback=callback)
-        terms = evaluate(model, x, settings.iwae_k, seed)
-        log_px, lower, upper = lower_bound(weights), lower_bound(forward), -lower_bound(-backward)
-    arrays: dict[str, NDArray[Any]] = {
-        "log_px": log_px,
-        "elbo": terms["elbo"],
-        "iwae_bound": terms["iwae_bound"],
-        "log_px_minus_elbo": log_px - terms["elbo"],
-        "log_px_minus_iwae": log_px - terms["iwae_bound"],
-        "simulated_lower": lower,
-        "simulated_upper": upper,
-        "simulated_gap": upper - lower,
-    }
-    metrics = scoring.means(arrays) | inputs.is_log_likelihood()
-    metrics |= {"images": len(x), "iwae_k": settings.iwae_k, "acceptance": accepted}
-    summary = (
-        "log p(x) {log_px:.2f} nats per image, {log_px_minus_elbo:.2f} ± {log_px_minus_elbo_se:.2f}"
-        " above the ELBO; bounds on simulated images differ by {simulated_gap:.2f}"
-    )
-    inputs.write(files, arrays | {"simulated": simulated}, metrics, summary)
+    plan = tuned(model, others[:TUNING], temperatures, leapfrog, seed)
+    drawn, z = simulate(model, SIMULATED, seed)
+    weights, accepted = log_weights(model, x, plan, 1, seed, callback=callback)
+    forward, _ = log_weights(model, drawn, plan, 1, seed, callback=callback)
+    backward, _ = log_weights(model, drawn, plan, 1, seed, z, callback=callback)
+    lower, upper = lower_bound(forward), -lower_bound(-backward)
+    simulated = {"simulated_lower": lower, "simulated_upper": upper, "simulated_gap": upper - lower}
+    return lower_bound(weights), simulated, accepted

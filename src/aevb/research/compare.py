@@ -19,19 +19,26 @@ from aevb.files import read_json, write_text
 from aevb.intervals import estimate
 from aevb.plumbing import cli
 from aevb.plumbing.params import Runs
-from aevb.report.figures import PALETTE, new_figure, panels_figure, save_figure
+from aevb.report.figures import PALETTE, panels_figure, save_figure
 from aevb.report.tables import as_csv
 
 Found = Mapping[tuple[int, int], Mapping[str, Mapping[str, float]]]
 """For each (latent_dim, seed) the metrics of each stage."""
 
-STAGES = ("iwae", "ais", "gradient_variance", "latents", "sample_quality")
+STAGES = ("inference_gap", "gradient_variance", "latents", "sample_quality")
 ESTIMATORS = {
     "score": "score function",
     "baseline": "score function with a baseline",
     "reparametrised": "reparametrised",
 }
 """Labels of the gradient estimators."""
+BOUNDS = {
+    "IWAE bound, q of the encoder": r"iwae_\d+_minus_elbo",
+    "IWAE bound, optimised q": r"optimised_iwae_\d+_minus_elbo",
+    "quasi-Monte Carlo": "qmc_minus_elbo",
+    "AIS": "ais_minus_elbo",
+}
+"""Labels and metrics of the estimates of log p(x)."""
 
 
 def table(found: Found) -> pd.DataFrame:
@@ -104,9 +111,17 @@ def note(shown: pd.DataFrame) -> str:
 
 
 SUMMARY = {
-    "AIS estimate of log p(x) − ELBO": "{ais.log_px_minus_elbo}",
-    "AIS estimate of log p(x) − IWAE bound (K)": "{ais.log_px_minus_iwae} ({ais.iwae_k})",
-    "upper − lower bound of AIS, simulated images": "{ais.simulated_gap}",
+    "ELBO": "{inference_gap.elbo}",
+    "log p(x)": "{inference_gap.log_px}",
+    "gap, log p(x) − ELBO": "{inference_gap.gap}",
+    "– approximation gap, log p(x) − ELBO(q*)": "{inference_gap.approximation_gap}",
+    "– amortisation gap, ELBO(q*) − ELBO": "{inference_gap.amortisation_gap}",
+    "gap, training images": "{inference_gap.train_gap}",
+    "– approximation gap, training images": "{inference_gap.train_approximation_gap}",
+    "– amortisation gap, training images": "{inference_gap.train_amortisation_gap}",
+    "overfitting of the encoder": "{inference_gap.overfitting}",
+    "AIS estimate of log p(x) − log p(x)": "{inference_gap.ais_minus_log_px}",
+    "upper − lower bound of AIS, simulated images": "{inference_gap.simulated_gap}",
     "gradient variance, score / reparametrised": "{gradient_variance.variance_ratio_score}",
     "gradient variance, baseline / reparametrised": "{gradient_variance.variance_ratio_baseline}",
     "active units": "{latents.active_units}",
@@ -143,28 +158,32 @@ def summary(shown: pd.DataFrame) -> str:
 
 
 def above_the_elbo(shown: pd.DataFrame) -> Figure:
-    """The mean difference of each IWAE bound from the ELBO against K, a line for each run.
+    """The mean difference of each bound from the ELBO, a panel for each run.
 
-    The marks at the right are the estimates by annealed importance sampling, on their own images.
+    All are of the same test images: the IWAE bound against K with the encoder and with the q that
+    is optimised for each image, and the estimates of log p(x), which have no K, as lines.
     """
-    title = "Bounds on log p(x) against the number of samples, test images, ± standard error"
-    figure = new_figure(8, 4.8, title)
-    axis = figure.add_subplot()
-    colours = sns.color_palette(PALETTE, shown["run"].nunique())
-    for number, (run, rows) in enumerate(shown.groupby("run", sort=False)):
+    runs = dict([*shown.groupby("run", sort=False)])
+    title = "Bounds on log p(x) on the same test images; bars and bands: ± standard error"
+    figure, axes = panels_figure(runs, 5, 4, title)
+    colours = sns.color_palette(PALETTE, len(BOUNDS))
+    for axis, rows in zip(axes, runs.values(), strict=True):
         found = rows.set_index("metric")
-        iwae = found.filter(regex=r"^iwae_\d+_minus_elbo$", axis=0)
-        iwae = iwae.assign(k=iwae.index.str.extract(r"(\d+)", expand=False).astype(int))
-        iwae, ais = iwae.sort_values("k"), found.loc["log_px_minus_elbo"]
-        place = iwae["k"].max() * 4 * 1.15**number
-        for x, y, marker, label in (
-            (iwae["k"], iwae, "o", f"IWAE bound, {run}"),
-            (place, ais, "D", f"AIS, at no K, {run}"),
-        ):
-            style = {"marker": marker, "color": colours[number], "label": label, "capsize": 3}
-            axis.errorbar(x, y["value"], y["se"], **style)
-    axis.set(xscale="log", xlabel="K, samples of z per image", ylabel="nats above the ELBO")
-    figure.legend(loc="outside lower center", ncols=2)
+        for (label, pattern), colour in zip(BOUNDS.items(), colours, strict=True):
+            some = found.filter(regex=rf"^{pattern}$", axis=0)
+            x = some.index.str.extract(r"(\d+)", expand=False)
+            if "iwae" in pattern:
+                axis.errorbar(
+                    x.astype(int), some["value"], some["se"], marker="o", color=colour, label=label
+                )
+            elif len(some):
+                value, se = some.iloc[0][["value", "se"]]
+                axis.axhline(value, color=colour, label=label)
+                axis.axhspan(value - se, value + se, color=colour, alpha=0.2)
+        axis.set(xscale="log", xlabel="K, samples of z per image")
+    axes[0].set_ylabel("nats above the ELBO")
+    most = max(axes, key=lambda axis: len(axis.get_legend_handles_labels()[0]))
+    figure.legend(*most.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 
