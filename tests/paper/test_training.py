@@ -129,7 +129,6 @@ def reference_terms(w: dict[str, Tensor], x: Tensor, eps: Tensor, likelihood: st
         ("bernoulli", {"binarisation": "static", "mc_samples": 3}),
         ("continuous_bernoulli", {"binarisation": "none"}),
         ("gaussian", {"binarisation": "none", "mc_samples": 2}),
-        ("bernoulli", {"optimiser": "adagrad"}),
         ("bernoulli", {"optimiser": "adagrad", "weight_decay": 100, "initialisation": "paper"}),
     ],
 )
@@ -153,9 +152,9 @@ def test_steps_are_the_optimisers_on_the_elbo(small_sets, steps, likelihood, set
         log_px_given_z, kl = reference_terms(w, x.double(), eps.double(), likelihood)
         bound = log_px_given_z.mean(0) - kl
         reference.zero_grad()
-        prior = distributions.Normal(0, max(settings.get("weight_decay", 0), 1e-12) ** -0.5)
-        theta = torch.cat([value.flatten() for name, value in w.items() if "decoder" in name])
-        (-bound.mean() - prior.log_prob(theta).sum() / 60).backward()
+        squares = sum(value.square().sum() for name, value in w.items() if "decoder" in name)
+        prior = settings.get("weight_decay", 0) * squares / 2
+        (prior / 60 - bound.mean()).backward()
         reference.step()
         terms = (bound.sum(), log_px_given_z.mean(0).sum(), kl.sum())
         sums.append([float(term.detach()) for term in terms])
@@ -322,14 +321,13 @@ def test_when_patience_is_over(small_sets, values, patience, epochs, best):
 
 
 def test_snapshots_are_the_weights_after_their_epochs(small_sets):
-    settings = {"decay": 0, "max_epochs": 4, "snapshots": [1, 3]}
-    run = training(small_sets, (60, 0), **settings)
-    after = weights_after_each_epoch(run)
+    run = training(small_sets, (60, 0), decay=0, max_epochs=4, snapshots=[1, 3])
+    run.run()
     for row, epoch in enumerate((1, 3)):
         shorter = training(small_sets, (60, 0), decay=0, max_epochs=epoch)
         shorter.run()
         snapshot = {name: rows[row].numpy().tobytes() for name, rows in run.snapshots.items()}
-        assert snapshot == after[epoch - 1] == weights(shorter)
+        assert snapshot == weights(shorter)
 
 
 def test_without_validation_images_the_last_weights_are_kept(small_sets):
