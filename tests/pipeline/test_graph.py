@@ -38,11 +38,11 @@ def another(key: str) -> Values:
     elif name == "sha256":
         other = [digit * 64 for digit in "0123"]
     elif isinstance(value, list):
-        other = [*value, max(value) + 1]
+        other = [*value, max(value, default=0) + 1]
     elif isinstance(value, str):
         other = f"/mirror/{value}"
     else:
-        other = value + 1 if isinstance(value, int) else value / 2
+        other = value / 2 if value % 1 else value + 1
     return changed(DEFAULTS, section, **{name: other})
 
 
