@@ -13,7 +13,7 @@ from aevb.plumbing.params import Runs
 from aevb.report import tables
 from aevb.report.comparison import FIGURES, STUDY_FIGURES
 from aevb.report.figures import save_figure
-from aevb.report.runs import RECORD, files_of, first_runs, read_models, record
+from aevb.report.runs import NAMES_THE_RECORD, RECORD, files_of, first_runs, read_models, record
 from aevb.report.settings import settings as settings_table
 
 
@@ -35,13 +35,15 @@ def main(
         texts["settings.md"] = settings_table([*first_runs(models).values()])
     for name, text in texts.items():
         write_text(output / name, text)
-    for name in STUDY_FIGURES if variants else FIGURES:
-        save_figure(output / f"{name}.png", FIGURES[name](models))
+    source = None
     if not variants:
         runs = product(settings.latent_dims, settings.seeds)
-        read = (path for run in runs for path in files_of(results, *run).values())
-        written = (output / name for name in (*texts, *(f"{name}.png" for name in FIGURES)))
-        write_json(output / RECORD, record([*read, *written]))
+        read = [path for run in runs for path in files_of(results, *run).values()]
+        figures = {f"{output.name}/{name}.png": NAMES_THE_RECORD for name in FIGURES}
+        source = output / RECORD
+        write_json(source, {**record([*read, *(output / name for name in texts)]), **figures})
+    for name in STUDY_FIGURES if variants else FIGURES:
+        save_figure(output / f"{name}.png", FIGURES[name](models), source)
     cli.log.info("compare: %d models, wrote %s", len(models), output)
 
 

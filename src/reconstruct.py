@@ -54,10 +54,9 @@ def main(
         rows.insert(1, ("binarised", inputs))
     run = f"k = {vae.latent_dim}, seed {metadata['seed']}"
     title = f"Test images, encoded and decoded at z = mu, {run}"
-    save_figure(figure, rows_figure(rows, COLUMNS, title))
     metadata["reconstruct"] = settings.model_dump()
-    files = {"test": test, "model": model, "figure": figure}
-    write_tensors(reconstructions, "reconstructions", arrays, metadata, **files)
+    write_tensors(reconstructions, "reconstructions", arrays, metadata, test=test, model=model)
+    save_figure(figure, rows_figure(rows, COLUMNS, title), reconstructions)
     cli.log.info("reconstruct %s: %d images, wrote %s", run, len(chosen), figure)
 
 

@@ -38,14 +38,14 @@ def main(
             "draws": vae.likelihood.sample(params, random).numpy(),
         }
     run = f"k = {vae.latent_dim}, seed {metadata['seed']}"
+    metadata["sample"] = settings.model_dump()
+    write_tensors(samples, "samples", arrays, metadata, model=model)
     for name, path, what in (
         ("means", means, "Decoder means E[x|z]"),
         ("draws", draws, "Draws x ~ p(x|z)"),
     ):
         title = f"{what}\nfor z ~ N(0, I), {run}"
-        save_figure(path, grid_figure(arrays[name], settings.columns, title))
-    metadata["sample"] = settings.model_dump()
-    write_tensors(samples, "samples", arrays, metadata, model=model, means=means, draws=draws)
+        save_figure(path, grid_figure(arrays[name], settings.columns, title), samples)
     cli.log.info("sample %s: %d images, wrote %s", run, len(z), samples)
 
 

@@ -128,10 +128,11 @@ def rounded_product(
     """The matrix product of the rounded operands; sums of many terms are added in their order."""
     dtype, (bits_a, bits_b), terms = method
     a, b = on_grid(a, exponent_a, bits_a, dtype), on_grid(b, exponent_b, bits_b, dtype)
-    parts = [x @ y for x, y in zip(a.split(terms, 1), b.split(terms, 0), strict=True)]
-    result: Tensor = parts[0]
-    for part in parts[1:]:
-        result += part
+    (x, y), *rest = zip(a.split(terms, 1), b.split(terms, 0), strict=True)
+    result: Tensor = x @ y
+    part = torch.empty_like(result)  # used again, since memory that is new each time takes longer
+    for x, y in rest:
+        result += torch.mm(x, y, out=part)
     return result
 
 

@@ -13,10 +13,11 @@ PUBLISHED = {
     "history/k2-seed0.csv": "876db4b8e24efc57",
     "metrics/k2-seed0.json": "3e6d76c3f29f9496",
     "evaluation/k2-seed0.safetensors": "3947829378e8af1e",
-    "samples/k2-seed0.safetensors": "683ecb3f3b27c3e8",
-    "reconstructions/k2-seed0.safetensors": "f73a968407fa4f54",
+    "samples/k2-seed0.safetensors": "bc749f7f65a84fa3",
+    "reconstructions/k2-seed0.safetensors": "fc8b819feb3e6e01",
     "comparison/table.csv": "851c1e2a627e08d1",
     "comparison/discussion.md": "d42d1a8be9dcda45",
+    "comparison/record.json": "f6e6c7f3f03d1d49",
 }
 
 

@@ -6,14 +6,17 @@ files that it was made from or with (see `aevb.files.write_tensors`).
 
 from collections.abc import Iterable, Mapping
 from functools import cache
+from io import BytesIO
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from aevb.data import DATASET_FILE, RAW_FILES, read_raw
 from aevb.datasets import DATASETS
-from aevb.files import REPAIR, InputError, read_json, read_tensors, sha256
-from aevb.report.runs import RECORD, files_of, read_run, record
+from aevb.files import REPAIR, InputError, read_bytes, read_json, read_tensors, sha256
+from aevb.report.runs import NAMES_THE_RECORD, RECORD, files_of, read_run, record
 
 Values = Mapping[str, Any]
 
@@ -22,18 +25,17 @@ FILES = {
     **{name: f"data/split/{name}.safetensors" for name in ("train", "validation", "test")},
     "model": "results/models/{}.safetensors",
     "history": "results/history/{}.csv",
-    "means": "results/samples/{}-means.png",
-    "draws": "results/samples/{}-draws.png",
-    "figure": "results/reconstructions/{}.png",
 }
 """Where the files are that others name; {} is the run, as `k3-seed0`."""
 MADE_OF_A_MODEL = {
     "evaluation": ("evaluate", ("test", "model")),
     "terms": ("evaluate", ("test", "model")),
-    "samples": ("sample", ("model", "means", "draws")),
-    "reconstructions": ("reconstruct", ("test", "model", "figure")),
+    "samples": ("sample", ("model",)),
+    "reconstructions": ("reconstruct", ("test", "model")),
 }
 """For each kind of file its section of params.yaml and the files that it names."""
+FIGURES = {"samples": ("{}-means.png", "{}-draws.png"), "reconstructions": ("{}.png",)}
+"""The figures of a kind of file."""
 
 
 def walk(values: Values, root: Path) -> None:
@@ -74,15 +76,33 @@ def walk(values: Values, root: Path) -> None:
         run = f"k{latent_dim}-seed{seed}"
         check(FILES["model"], "model", own, ("train", "validation", "history"), run)
         for kind, (section, names) in MADE_OF_A_MODEL.items():
-            file = f"results/{kind}/{{}}.safetensors"
+            file = f"results/{kind}/{run}.safetensors"
             check(file, kind, {section: values[section]}, names, run)
+            for name in FIGURES.get(kind, ()):
+                check_figure(results / kind / name.format(run), root / file)
         read_run(results, latent_dim, seed)
 
     path = results / "comparison" / RECORD
     recorded = read_json(path)
     read = [file for each in runs for file in files_of(results, *each).values()]
     written = [results / name for name in recorded if name.startswith("comparison/")]
-    require(path, recorded, {**dict.fromkeys(recorded), **record([*read, *written])})
+    figures = [file for file in written if file.suffix == ".png"]
+    expected = record([*read, *(file for file in written if file not in figures)])
+    expected |= {f"comparison/{figure.name}": NAMES_THE_RECORD for figure in figures}
+    require(path, recorded, {**dict.fromkeys(recorded), **expected})
+    for figure in figures:
+        check_figure(figure, path)
+
+
+def check_figure(path: Path, source: Path) -> None:
+    """Raise an InputError unless a PNG file is whole and shows the file `source`."""
+    try:
+        with Image.open(BytesIO(read_bytes(path))) as image:
+            found = {str(name): text for name, text in image.info.items()}
+            image.verify()
+    except (OSError, SyntaxError, ValueError):
+        raise InputError(f"{path}: damaged; {REPAIR}") from None
+    require(path, found, {"Title": path.stem, "Source": sha256(source)})
 
 
 def require(path: Path, found: Values, expected: Values) -> None:

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from aevb.files import write_bytes
+from aevb.files import sha256, write_bytes
 
 Images = NDArray[np.float32]
 
@@ -47,10 +47,17 @@ def panels_figure(
     return figure, axes
 
 
-def save_figure(path: Path, figure: Figure) -> None:
-    """Write a PNG file atomically, without matplotlib's version number in its metadata."""
+def save_figure(path: Path, figure: Figure, source: Path | None = None) -> None:
+    """Write a PNG file atomically, without matplotlib's version number in its metadata.
+
+    The SHA-256 of `source`, the file that it shows, is stored in it. The reverse is not possible:
+    on another processor the pixels may differ, but not what they show.
+    """
+    metadata: dict[str, str | None] = {"Software": None}
+    if source is not None:
+        metadata |= {"Title": path.stem, "Source": sha256(source)}
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=DPI, metadata=metadata)
     write_bytes(path, buffer.getvalue())
 
 

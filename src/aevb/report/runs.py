@@ -33,6 +33,8 @@ KINDS = ("evaluation", "samples", "reconstructions")
 """The files of tensors of a run."""
 RECORD = "record.json"
 """The file of a comparison with the SHA-256 of all files that it was made from, and of its own."""
+NAMES_THE_RECORD = "contains the SHA-256 of this file"
+"""Stands in it for the figures."""
 MARK = "†"
 
 
