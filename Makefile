@@ -16,7 +16,7 @@ define committed_documents
 rm -rf .lint && mkdir .lint
 git archive HEAD README.md docs results | tar -x -C .lint
 cd .lint && for page in README.md docs/*.md; do \
-	python ../src/document.py --document $$page --markdown $$page && \
+	python ../src/document.py --document $$page && \
 	git diff --no-index --exit-code ../$$page $$page || exit 1; \
 done
 rm -rf .lint
@@ -35,9 +35,9 @@ report: results  ## report.html: tables, figures and the workflow in one file
 	@$(stopped) snakemake --report report.html
 	@echo "Open report.html in a browser."
 
-handin: $(ready)  ## the answers to the exercises with the present numbers, as HTML and PDF
-	@python src/repair.py
-	@$(stopped) snakemake handin
+handin: results  ## the answers to the exercises with the present numbers, as HTML and PDF
+	@python src/document.py --document docs/answers.md \
+		--html results/handin/answers.html --pdf results/handin/answers.pdf
 	@echo "Open results/handin/answers.html or results/handin/answers.pdf."
 
 playground: $(ready)  ## a page on which you draw digits and move through the latent space
@@ -110,7 +110,7 @@ generated: $(ready)  ## write the files generated from the code, but not params.
 
 documents: $(ready)  ## write the present results into README.md and docs/
 	for page in README.md docs/*.md; do \
-		python src/document.py --document $$page --markdown $$page || exit 1; \
+		python src/document.py --document $$page || exit 1; \
 	done
 
 lock: $(ready)  ## update the lock files from pyproject.toml; needs uv

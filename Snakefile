@@ -13,7 +13,7 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/main.smk"
 include: "workflow/rules/compare.smk"
 include: "workflow/rules/research.smk"
-include: "workflow/rules/handin.smk"
+include: "workflow/rules/playground.smk"
 
 
 rule all:

@@ -20,8 +20,7 @@ from pathlib import Path
 from statistics import median
 
 from conftest import write_mirror
-from graph import ROOT, write_values
-from repository import edit, small
+from repository import edit, small_repository
 
 SEEDS = list(range(10))
 LOCAL, SLURM = "snakemake --cores 2", "snakemake --workflow-profile workflow/profiles/slurm"
@@ -71,9 +70,7 @@ def report_slurm(tree: Path) -> None:
 def main(tree: Path, counts: list[int], engine: str) -> None:
     """Create a clone and measure it with more and more runs."""
     tree = tree.resolve()
-    mirror = write_mirror(tree.with_name(f"{tree.name}-mirror"))
-    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(tree)], check=True)
-    write_values(tree, small(mirror))
+    small_repository(tree, write_mirror(tree.with_name(f"{tree.name}-mirror")))
     edit(tree, "model", hidden=4)
     edit(tree, "train", max_epochs=1)
     before = 0

@@ -1,28 +1,24 @@
-"""Insert the present results into a Markdown document, and typeset it as HTML and PDF.
+"""Insert the present results into a Markdown document, or typeset it with them as HTML and PDF.
 
 The text between `<!-- FILE.md -->` and `<!-- end -->` is replaced by the text of the file; its path
 is relative to the document, as in a link.
 """
 
-import os.path
 import re
 from pathlib import Path
 from typing import Annotated
+
+import aevb  # noqa: F401  # isort: skip  # first, since it reports missing packages
+import pypandoc
+import typst
 
 from aevb.files import read_bytes, write_bytes, write_text
 from aevb.plumbing import cli
 
 RELATIVE = r"(?!\w+:|#)[^)\s]+"
 BLOCK = re.compile(r"(?<=<!-- )(\S+\.md)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
-PATH = re.compile(rf"(?<=\]\(){RELATIVE}(?=\))|(?<=<!-- )\S+\.md(?= -->)")
 LINK = re.compile(rf"(?<!!)\[([^\]]*)\]\({RELATIVE}\)")
 PICTURE = re.compile(rf"(?<=!\[)([^\]]*)\]\(({RELATIVE})(?=\))")
-
-
-def shown(text: str) -> list[str]:
-    """The texts and pictures that a document shows, as paths in the document."""
-    texts, pictures = BLOCK.findall(text), PICTURE.findall(text)
-    return [path for path, _ in texts] + [path for _, path in pictures]
 
 
 def filled(text: str, folder: Path) -> str:
@@ -38,11 +34,6 @@ def filled(text: str, folder: Path) -> str:
     return BLOCK.sub(block, text)
 
 
-def moved(text: str, source: Path, target: Path) -> str:
-    """A document moved from one folder to another, its relative links adapted."""
-    return PATH.sub(lambda path: Path(os.path.relpath(source / path[0], target)).as_posix(), text)
-
-
 def typeset(text: str, folder: Path) -> tuple[str, bytes]:
     """A document in `folder` as one HTML page and as PDF, both with its pictures inside.
 
@@ -51,8 +42,6 @@ def typeset(text: str, folder: Path) -> tuple[str, bytes]:
     Raises:
         InputError: if a picture is missing.
     """
-    import pypandoc  # here, since the workflow imports this file without them
-    import typst
 
     def absolute(picture: re.Match[str]) -> str:
         read_bytes(folder / picture[2])  # pandoc would only warn
@@ -76,19 +65,17 @@ def typeset(text: str, folder: Path) -> tuple[str, bytes]:
 
 def main(
     document: Annotated[Path, "the document (.md)"],
-    markdown: Annotated[Path, "where to write it with the results (.md)"],
-    html: Annotated[Path | None, "where to write the page (.html)"] = None,
-    pdf: Annotated[Path | None, "where to write the PDF"] = None,
+    html: Annotated[Path | None, "the page to write (.html)"] = None,
+    pdf: Annotated[Path | None, "the PDF to write"] = None,
 ) -> None:
-    """Fill the document; write it, its page and its PDF."""
-    source, target = document.parent, markdown.parent
-    text = filled(read_bytes(document).decode(), source)
+    """Insert the results into the document; with --html and --pdf, write only these files."""
+    text = filled(read_bytes(document).decode(), document.parent)
     if html and pdf:
-        page, paper = typeset(text, source)
+        page, paper = typeset(text, document.parent)
         write_text(html, page)
         write_bytes(pdf, paper)
-    write_text(markdown, moved(text, source, target))
-    cli.log.info("document: wrote %s", markdown)
+    else:
+        write_text(document, text)
 
 
 if __name__ == "__main__":

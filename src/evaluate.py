@@ -10,10 +10,9 @@ import aevb  # noqa: F401  # isort: skip  # first, since it reports missing pack
 import numpy as np
 
 from aevb.data import model_inputs, read_set
-from aevb.evaluation import bound_metrics, evaluate, mean_kl_per_dimension
+from aevb.evaluation import evaluate, mean_kl_per_dimension, metrics_of_a_model
 from aevb.exact import exact
 from aevb.files import Arrays, InputError, write_json, write_tensors
-from aevb.likelihoods import is_likelihood
 from aevb.model import read_model
 from aevb.plumbing import cli
 from aevb.plumbing.machine import repeatable
@@ -40,17 +39,15 @@ def main(
         found = evaluate(vae, x, settings.iwae_k, settings.seed, bar.update)
     if not all(np.isfinite(values).all() for values in found.values()):
         raise InputError(f"{model}: its terms are not finite for some test images; train it again")
-    means = bound_metrics(found, settings.iwae_k)
-    suits = is_likelihood(metadata["likelihood"], metadata["binarisation"])
-    means["is_log_likelihood"] = int(suits)
+    metadata["evaluate"] = settings.model_dump()
+    means = metrics_of_a_model(found, metadata)
     found["kl_per_dimension"] = mean_kl_per_dimension(found["mu"], found["log_var"])
     arrays: Arrays = {**found, "labels": images.labels}
     alone = {name: found[name] for name in ("log_px_given_z", "kl", "iwae_bound")}
-    metadata["evaluate"] = settings.model_dump()
     for path, kind, content in ((evaluation, "evaluation", arrays), (terms, "terms", alone)):
         write_tensors(path, kind, content, metadata, test=test, model=model)
     write_json(metrics, means)
-    mark = "" if suits else " († no log-likelihood)"
+    mark = "" if means["is_log_likelihood"] else " († no log-likelihood)"
     elbo = f"ELBO {means['elbo']:.2f} ± {means['elbo_se']:.2f} nats per image{mark}"
     cli.log.info("%s: %s, wrote %s", name, elbo, metrics)
 

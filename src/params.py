@@ -22,8 +22,8 @@ HEAD_OF_MARKDOWN = """\
 # Every parameter
 
 Written by `make generated` from [params.py](../src/aevb/plumbing/params.py). Values are
-set in [params.yaml](../params.yaml); `make check` reports mistakes in it. Each parameter
-is a flag of its stage: `train.decay` is `--decay` of `src/train.py`. 1–10 means an integer.
+set in [params.yaml](../params.yaml). Each parameter is also a flag of its stage:
+`train.decay` is `--decay` of `src/train.py`. 1–10 means an integer.
 """
 
 
@@ -50,14 +50,12 @@ def as_schema() -> str:
 
 
 def as_markdown() -> str:
-    """docs/parameters.md: one table per section."""
+    """docs/parameters.md: one list per section."""
     text = HEAD_OF_MARKDOWN
     for name, section in Params():
         text += f"\n## `{name}`\n\n{type(section).__doc__}\n\n"
-        text += "| parameter | values | default | meaning |\n|---|---|---|---|\n"
         for key, default, schema in rows(section):
-            meaning = schema["description"].replace("|", r"\|")
-            text += f"| `{key}` | {allowed(schema)} | `{default}` | {meaning} |\n"
+            text += f"- `{key}` ({allowed(schema)}; default `{default}`): {schema['description']}\n"
     return text
 
 
@@ -67,7 +65,7 @@ def allowed(schema: dict[str, Any]) -> str:
         case {"enum": choices}:
             return ", ".join(f"`{choice}`" for choice in choices)
         case {"type": "array", "items": items}:
-            return f"list of {allowed(items)}"
+            return f"list, each {allowed(items)}"
         case {"pattern": pattern}:
             return IN_WORDS[pattern]
     if schema["type"] == "integer":

@@ -1,9 +1,9 @@
 """Write a page with the trained models in it: draw an image, move its code, see the image decoded.
 
 The page is one HTML file that needs no other file and no network. It contains one model for each
-number of latent dimensions, trained with the first seed. The largest layer of the encoder is
-rounded to 8 bits per weight and all others to 12, with a scale for each row, so that the page shows
-any z with pixels that differ from the model's by less than 0.01.
+number of latent dimensions, trained with the first seed. Weights are rounded to 10 to 12 bits. With
+the published models, pixels that the page decodes differ from the model's by at most 0.011, and by
+less than 0.01 in at least 99.9 % of the reconstructions of the 10,000 test images.
 """
 
 import json
@@ -25,9 +25,8 @@ from aevb.plumbing.params import Runs, TestSet
 
 CODES = 400
 """Test images of which the page shows the codes."""
-IMAGES = 100
+IMAGES = 50
 """Of these, the test images that the page contains."""
-BASE64 = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", "S1")
 
 
 def text(array: NDArray[Any]) -> str:
@@ -36,21 +35,17 @@ def text(array: NDArray[Any]) -> str:
 
 
 def layer(model: VAE, name: str, bits: int) -> dict[str, Any]:
-    """A linear layer: integer weights [out, in], and for each row a scale and a bias.
+    """A linear layer: integer weights [out, in], a scale for each input, and biases.
 
-    Weights of 12 bits are written as two letters of base64 each.
+    The weights are a sequence of integers of `bits` bits each, the lowest bit first.
     """
     weight, bias = (model.get_parameter(f"{name}.{part}").numpy() for part in ("weight", "bias"))
-    limit = 2 ** (bits - 1) - 1
-    scale = abs(weight).max(1) / limit
-    integers = np.rint(weight / scale[:, None]).astype(np.int16)
-    pairs = np.stack([(integers + 2048) // 64, (integers + 2048) % 64], -1)
-    return {
-        "bits": bits,
-        "weight": text(integers.astype(np.int8)) if bits == 8 else BASE64[pairs].tobytes().decode(),
-        "scale": text(scale),
-        "bias": text(bias),
-    }
+    half = 2 ** (bits - 1)
+    scale = abs(weight).max(0) / (half - 1)
+    integers = (np.rint(weight / scale) + half).astype("<u2").reshape(-1, 1)
+    binary = np.unpackbits(integers.view(np.uint8), axis=1, bitorder="little")[:, :bits]
+    packed = np.packbits(binary, bitorder="little")
+    return {"bits": bits, "weight": text(packed), "scale": text(scale), "bias": text(bias)}
 
 
 def run(results: Path, name: str) -> dict[str, Any]:
@@ -62,8 +57,8 @@ def run(results: Path, name: str) -> dict[str, Any]:
         "likelihood": metadata["likelihood"],
         "binarised": metadata["binarisation"] != "none",
         "is_likelihood": is_likelihood(metadata["likelihood"], metadata["binarisation"]),
-        "encoder": [layer(model, "encoder.hidden", 8), layer(model, "encoder.output", 12)],
-        "decoder": [layer(model, "decoder.hidden", 12), layer(model, "decoder.output", 12)],
+        "encoder": [layer(model, "encoder.hidden", 10), layer(model, "encoder.output", 12)],
+        "decoder": [layer(model, "decoder.hidden", 12), layer(model, "decoder.output", 11)],
         "codes": text(found["mu"][:CODES]),
         "kl_per_dimension": found["kl_per_dimension"].tolist(),
         "means": {term: float(found[term].mean()) for term in ("log_px_given_z", "kl", "elbo")},

@@ -42,7 +42,7 @@ VERDICTS = {
     "worse": ("are worse than", 3),
     "not comparable": ("are not comparable with", 4),
 }
-"""How a sentence says them, and the exit codes. The last one that occurs is that of all runs."""
+"""Each verdict in words, and its exit code. The last one that occurs is the verdict on all runs."""
 
 SAME, CLOSE, BETTER, WORSE, OTHER = VERDICTS
 LINE = "{:<16}{:>11}{:>11}{:>21}{:>9}   {}"

@@ -108,13 +108,18 @@ def workspace_copy(workspace, tmp_path) -> Path:
     return shutil.copytree(workspace, tmp_path / "copy")
 
 
-@pytest.fixture(scope="session")
-def mirror(tmp_path_factory) -> Path:
-    """A folder with MNIST's four .gz files, cut to 600 training and 200 test images."""
-    folder = tmp_path_factory.mktemp("mirror")
+def write_mirror(folder: Path) -> Path:
+    """MNIST's four .gz files, cut to 600 training and 200 test images."""
+    folder.mkdir()
     for name in RAW_FILES:
         (folder / f"{name}.gz").write_bytes(gzip.compress(as_idx(first_images(name)), 1, mtime=0))
     return folder
+
+
+@pytest.fixture(scope="session")
+def mirror(tmp_path_factory) -> Path:
+    """A mirror with the first images of MNIST."""
+    return write_mirror(tmp_path_factory.mktemp("mirror") / "mirror")
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -34,30 +34,33 @@ class Job:
     Attributes:
         command: the words of its command line.
         inputs, outputs: its files, relative to the repository.
-        noticed: what the engine compares to find out that a job has changed.
     """
 
     command: tuple[str, ...]
     inputs: frozenset[str]
     outputs: frozenset[str]
-    noticed: str = field(compare=False)
 
 
 Graph = dict[str, Job]
 """All jobs by name: `split`, `train@3-0`."""
 
 
+def own_environment() -> dict[str, str]:
+    """The environment with this Python first on PATH and without settings of engines and ours."""
+    foreign = ("SNAKEMAKE_", "DVC_", "AEVB_", "GIT_", "OMP_", "MKL_", "PYTHONPATH")
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {**inherited, "PATH": path}
+
+
 def run(command: str, cwd: Path, code: int = 0, **environment: str) -> str:
-    """Run a command with this Python first on PATH and check its exit code.
+    """Run a command and check its exit code.
 
     Returns:
         Its output, stdout and stderr together.
     """
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    foreign = ("SNAKEMAKE_", "DVC_", "AEVB_", "GIT_", "OMP_", "MKL_")
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
     process = subprocess.Popen(
-        shlex.split(command), cwd=cwd, env={**inherited, "PATH": path, **environment}, text=True,
+        shlex.split(command), cwd=cwd, env=own_environment() | environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
     try:
@@ -133,7 +136,6 @@ def snakemake_graph(tree: Path, *targets: str) -> Graph:
                 command=tuple(shlex.split(job.shellcmd)),
                 inputs=frozenset(map(str, job.input)),
                 outputs=frozenset(map(str, job.output)),
-                noticed=str([workflow.persistence._params(job), job.rule.shellcmd]),
             )
             for job in found
             if job.shellcmd  # other rules have only inputs, as `all`
@@ -146,19 +148,16 @@ def snakemake_graph(tree: Path, *targets: str) -> Graph:
 
 def dvc_graph(tree: Path) -> Graph:
     """The jobs that `dvc repro` would run in a tree without results."""
-    values = read_values(tree)
     with Repo(str(tree), uninitialized=True) as repo:
         stages = {stage.name: stage for stage in repo.index.stages}
         made = {out.def_path for stage in stages.values() for out in stage.outs}
         jobs = {}
         for name, found in stages.items():
-            declared = {key for dep in found.deps for key in getattr(dep, "params", [])}
             files = [dep.def_path for dep in found.deps if not hasattr(dep, "params")]
             jobs[name] = Job(
                 command=tuple(shlex.split(found.cmd)),
                 inputs=frozenset(file for path in files for file in expand(tree, path, made)),
                 outputs=frozenset(out.def_path for out in found.outs),
-                noticed=str([found.cmd, [values.get(section) for section in sorted(declared)]]),
             )
     return jobs
 
@@ -183,12 +182,12 @@ def differences(snakemake: Graph, dvc: Graph) -> list[str]:
     return lines
 
 
-def rerun(before: Graph, after: Graph, by: str = "noticed") -> set[str]:
-    """The jobs that are new or differ in an attribute, and all jobs that depend on them."""
+def rerun(before: Graph, after: Graph) -> set[str]:
+    """The jobs that are new or have another command, and all jobs that depend on them."""
     found = {
         name
         for name, job in after.items()
-        if name not in before or getattr(job, by) != getattr(before[name], by)
+        if name not in before or job.command != before[name].command
     }
     while True:
         outputs = {file for name in found for file in after[name].outputs}

@@ -8,7 +8,6 @@ import re
 import shlex
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,18 +15,15 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from graph import TIMEOUT
+from graph import TIMEOUT, own_environment
 
 
 def start(command: str | list[str], cwd: Path, output: Path) -> subprocess.Popen[bytes]:
     """Start a command in a process group of its own and append its output to a file."""
     words = shlex.split(command) if isinstance(command, str) else command
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    foreign = ("SNAKEMAKE_", "DVC_", "AEVB_", "GIT_", "OMP_", "MKL_", "PYTHONPATH")
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
     with output.open("ab") as file:
         return subprocess.Popen(
-            words, cwd=cwd, env={**inherited, "PATH": path}, stdin=subprocess.DEVNULL,
+            words, cwd=cwd, env=own_environment(), stdin=subprocess.DEVNULL,
             stdout=file, stderr=file, start_new_session=True,
         )  # fmt: skip
 

@@ -27,7 +27,7 @@ class Dataset:
     sha256: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        """See that every file can be checked."""
+        """Check that there are checksums for every file."""
         if len(self.sha256) != (0 if self.torchvision and not self.sha256 else 4):
             raise ValueError(f"{self.title}: needs four checksums or a class of torchvision")
 

@@ -17,6 +17,7 @@ from aevb.bounds import (
 )
 from aevb.exact import exact
 from aevb.intervals import mean_with_error
+from aevb.likelihoods import is_likelihood
 from aevb.rng import Random
 
 BLOCK = 100
@@ -118,6 +119,13 @@ def bound_metrics(terms: dict[str, Floats], samples: int) -> dict[str, float]:
     for name in ("elbo", "log_px_given_z", "reconstruction_error", "kl", "iwae_bound"):
         metrics |= mean_with_error(name, values[name])
     return metrics
+
+
+def metrics_of_a_model(terms: dict[str, Floats], metadata: dict[str, Any]) -> dict[str, float]:
+    """`bound_metrics` for the metadata of an evaluation, and whether they bound log-likelihoods."""
+    suits = is_likelihood(metadata["likelihood"], metadata["binarisation"])
+    metrics = bound_metrics(terms, metadata["evaluate"]["iwae_k"])
+    return {**metrics, "is_log_likelihood": int(suits)}
 
 
 def mean_kl_per_dimension(mu: Floats, log_var: Floats) -> Floats:

@@ -34,7 +34,7 @@ Why the bits are fixed, operation by operation:
   and ones needs no rounding; the other one is then rounded to 14 bits, for 1024 terms. Numbers
   below 2⁻⁶⁰ become 0, since their products could underflow, and those above 2⁶⁰ become NaN.
 - **Functions** are those of `aevb.elementary`. IEEE 754 prescribes the square root as well; NumPy
-  keeps to it, but PyTorch does not on x86, where MKL computes it.
+  follows it, but PyTorch on x86 does not, because MKL computes it there.
 
 Results that are not finite are so in float32 too, except that a matrix product has NaN in all rows
 and columns of an infinite operand, and a fast one in those of a number above 2⁶⁰. The bits of a NaN

@@ -50,11 +50,6 @@ def student(freedom: int, probability: float) -> float:
     return float(f"{stdtrit(freedom, probability):.10g}")
 
 
-def student_half_width(values: ArrayLike) -> float:
-    """Half the width of the 95 % interval for the mean of at least two normal values."""
-    return student(np.size(values) - 1, 0.975) * mean_and_se(values)[1]
-
-
 def estimate(values: ArrayLike) -> Estimate:
     """Mean, standard error and 95 % interval of at least two independent values."""
     centre, se = mean_and_se(values)

@@ -1,4 +1,4 @@
-"""The KL term, the ELBO and the importance-weighted bound against what they are by definition."""
+"""The KL term, the ELBO and the importance-weighted bound compared with their definitions."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Training against the paper's formulas in float64, and what a run promises about itself."""
+"""Training against the paper's formulas in float64, and the properties of a whole run."""
 
 import json
 import math

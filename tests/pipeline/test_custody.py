@@ -1,4 +1,4 @@
-"""No file that belongs elsewhere is believed: not by the next stage, or not by `register`."""
+"""Files that do not belong together are detected by the next stage or by `register`."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ WEIGHTS = "decoder.output.weight"
 
 
 def register(tree: Path, *words: str) -> None:
-    """See that `register` refuses in one line with these words, and that DVC records nothing."""
+    """Check that `register` refuses in one line with these words, and that DVC records nothing."""
     lock = (tree / LOCK).read_bytes() if (tree / LOCK).exists() else None
     output = run("snakemake --cores 2 register", tree, code=1)
     (line,) = [line for line in output.splitlines() if ": error: " in line]
@@ -34,7 +34,7 @@ def register(tree: Path, *words: str) -> None:
 
 
 def refusal(tree: Path, *words: str) -> None:
-    """See that the files of a tree are not believed."""
+    """Check that the files of a tree are rejected."""
     with pytest.raises(InputError) as caught:
         walk(read_values(tree), tree)
     assert "\n" not in str(caught.value)

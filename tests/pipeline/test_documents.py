@@ -1,4 +1,4 @@
-"""Results in documents: inserted, moved with their links, and typeset as HTML and PDF."""
+"""Results in documents: inserted, and typeset as HTML and PDF."""
 
 import base64
 import re
@@ -12,7 +12,7 @@ from aevb.files import InputError
 from aevb.plumbing.params import Model, Train
 from aevb.report.runs import Run
 from aevb.report.settings import settings
-from document import filled, moved, shown, typeset
+from document import BLOCK, filled, typeset
 from graph import ROOT
 from stages import run_or_raise
 
@@ -58,17 +58,6 @@ def test_files_are_inserted_and_nothing_else_changes(docs):
     assert filled(text, docs) == text
 
 
-def test_links_of_a_moved_document_have_the_same_targets(docs):
-    text = moved(DOCUMENT, docs, docs.parent / "results/deep/er")
-    assert "[the code](../../../src/a.py#L3)" in text
-    assert "![A picture](../../a.png)" in text
-    assert "<!-- ../../table.md -->" in text
-    assert "(https://example.org/x.md)" in text
-    assert "(#end)" in text
-    assert moved(text, docs.parent / "results/deep/er", docs) == DOCUMENT
-    assert moved(DOCUMENT, docs, docs) == DOCUMENT
-
-
 def test_the_page_and_the_pdf_contain_all_they_show(docs):
     page, pdf = typeset(filled(DOCUMENT, docs), docs)
     picture = base64.b64encode((docs / "../results/a.png").read_bytes()).decode()
@@ -91,34 +80,27 @@ def test_the_page_and_the_pdf_contain_all_they_show(docs):
     assert typeset(filled(DOCUMENT, docs), docs) == (page, pdf)
 
 
-def write(docs: Path) -> tuple[Path, Path]:
-    """Run the script on docs/a.md."""
+def test_the_script_fills_the_document(docs):
     (docs / "a.md").write_text(DOCUMENT, encoding="utf-8")
-    markdown, html, pdf = (docs / f"out/a.{end}" for end in ("md", "html", "pdf"))
-    words = ["--document", docs / "a.md", "--markdown", markdown, "--html", html, "--pdf", pdf]
-    run_or_raise("document", *words)
-    return markdown, html
-
-
-def test_the_script_writes_the_document_and_its_page(docs):
-    markdown, html = write(docs)
-    assert "(../../results/a.png)" in markdown.read_text(encoding="utf-8")
-    assert "new</th>" in html.read_text(encoding="utf-8")
+    run_or_raise("document", "--document", docs / "a.md")
+    assert (docs / "a.md").read_text(encoding="utf-8") == filled(DOCUMENT, docs)
 
 
 @pytest.mark.parametrize("name", ["a.png", "table.md"])
 def test_the_script_names_a_missing_file_and_writes_nothing(name, docs):
+    (docs / "a.md").write_text(DOCUMENT, encoding="utf-8")
     (docs / "../results" / name).unlink()
+    words = ["--html", docs / "out/a.html", "--pdf", docs / "out/a.pdf"]
     with pytest.raises(InputError, match=f"results/{name}: no such file"):
-        write(docs)
+        run_or_raise("document", "--document", docs / "a.md", *words)
     assert not (docs / "out").exists()
 
 
 def test_the_documents_of_this_project_show_results():
     """A misspelt marker would never be replaced; `make lint` checks the text of the others."""
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
-    names = {Path(name).name for path in pages for name in shown(path.read_text(encoding="utf-8"))}
-    assert {"table.md", "discussion.md", "samples.png"} <= names
+    shown = [name for path in pages for name, _ in BLOCK.findall(path.read_text(encoding="utf-8"))]
+    assert {"table.md", "settings.md", "discussion.md"} <= {Path(name).name for name in shown}
 
 
 def test_all_formulas_of_the_answers_are_typeset():

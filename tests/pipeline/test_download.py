@@ -1,4 +1,4 @@
-"""The download stage: the order of the sources, and that no damaged file gets through."""
+"""The download stage: the order of the sources, and that no damaged file is accepted."""
 
 import gzip
 import hashlib
@@ -6,7 +6,9 @@ import json
 import os
 import time
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from unittest.mock import Mock
 
 import numpy as np
@@ -17,7 +19,6 @@ from aevb.data import RAW_FILES
 from aevb.datasets import DATASETS
 from aevb.files import InputError
 from conftest import ROOT, as_idx, first_images
-from servers import Server, send, serving
 from stages import run_or_raise, run_script
 
 BUNDLED = ROOT / "data" / "mnist"
@@ -51,17 +52,39 @@ def fill(folder: Path, files: Files) -> Path:
     return folder
 
 
-def serve(server: Server, folder: str = "") -> str:
-    """The URL of a mirror of the small files."""
-    for name, content in SMALL.items():
-        server.answers[f"{folder}/{name}.gz"] = [send(gzip.compress(content, 1))]
-    return server.url + folder
+class Handler(BaseHTTPRequestHandler):
+    """Gives the next answer of a path, a status and a body; the last one is repeated."""
+
+    def do_GET(self) -> None:
+        self.server.seen.append(self.path)
+        self.server.headers.append(self.headers)
+        answers = self.server.answers.get(self.path, [(404, b"")])
+        status, body = answers.pop(0) if len(answers) > 1 else answers[0]
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Write nothing to the terminal."""
 
 
 @pytest.fixture
 def server():
-    with serving() as running:
-        yield running
+    """A web server on this machine that gives the answers that a test has prepared."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.url, server.seen = f"http://127.0.0.1:{server.server_port}", []
+        server.answers, server.headers = {}, []
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def serve(server: ThreadingHTTPServer, folder: str = "") -> str:
+    """The URL of a mirror of the small files."""
+    for name, content in SMALL.items():
+        server.answers[f"{folder}/{name}.gz"] = [(200, gzip.compress(content, 1))]
+    return server.url + folder
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +125,7 @@ def test_a_folder_with_unpacked_files_as_mirror(raw_subset, tmp_path):
 
 def test_a_busy_server_is_asked_again_and_so_it_is_for_a_damaged_file(tmp_path, server):
     flags = own(SMALL, f"{serve(server)}/")
-    server.answers[f"/{FIRST}.gz"].insert(0, send(b"", 503))
+    server.answers[f"/{FIRST}.gz"].insert(0, (503, b""))
     assert run(tmp_path, *flags) == SMALL
     (tmp_path / LAST).write_bytes(SMALL[LAST][:-1] + b"\xff")
     assert run(tmp_path, *flags) == SMALL
@@ -112,11 +135,10 @@ def test_a_busy_server_is_asked_again_and_so_it_is_for_a_damaged_file(tmp_path, 
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (send(b"no", 404), "404 Client Error"),
-        (send(b"<!DOCTYPE html><title>Log in</title>"), "Not a gzipped file"),
-        (send(GOOD[:-100]), "ended before the end-of-stream marker"),
-        (send(GOOD[:-100], length=len(GOOD)), "100 more expected"),
-        (send(gzip.compress(SMALL[LAST])), "list the SHA-256 of all four in data.sha256"),
+        ((404, b"no"), "404 Client Error"),
+        ((200, b"<!DOCTYPE html><title>Log in</title>"), "Not a gzipped file"),
+        ((200, GOOD[:-100]), "ended before the end-of-stream marker"),
+        ((200, gzip.compress(SMALL[LAST])), "list the SHA-256 of all four in data.sha256"),
         (None, "Connection refused"),
     ],
 )
@@ -126,8 +148,7 @@ def test_a_bad_source_is_named_and_the_next_one_is_used(
     url = serve(server)
     server.answers[f"/{FIRST}.gz"] = [answer]
     if answer is None:
-        with serving() as closed:
-            url = closed.url
+        url = "http://127.0.0.1:1"
     monkeypatch.setenv("AEVB_MIRROR", url)
     with pytest.raises(InputError) as error:
         run(tmp_path / "raw", *own(SMALL))
@@ -155,7 +176,7 @@ def test_the_order_of_sources(tmp_path, server, monkeypatch):
     monkeypatch.setenv("AEVB_MIRROR", mirrors["a"])
     assert asked("2") == "a"
     for mirror in "ab":
-        server.answers[f"/{mirror}/{FIRST}.gz"] = [send(b"")]
+        server.answers[f"/{mirror}/{FIRST}.gz"] = [(200, b"")]
     assert asked("3") == "abc"
     assert asked("3") == ""  # the file is there already
     bundled = fill(tmp_path / "bundled", SMALL)

@@ -1,4 +1,4 @@
-"""Parameters and flags that nobody would write are refused in one line or arrive as they are.
+"""Unusual parameters and flags are refused in one line or passed on unchanged.
 
 Hypothesis generates the cases, the same ones in every run.
 """
@@ -66,7 +66,7 @@ def refusal(check: Callable[[Any], Any], content: Any) -> str:
 # Flags.
 
 
-@cases(600)
+@cases(300)
 @given(key=st.sampled_from(["name", "mirror", "sha256"]), word=words)
 def test_a_hostile_word_is_refused_or_arrives_as_it_is(key, word):
     """Both engines build the same command line, from which a shell passes the word on unchanged."""
@@ -103,38 +103,21 @@ SPELLINGS = [
     *("3 # x", "%x", "@x", "`x`", "\t3", "3\x85", "3\u2028", "é", "[" * 2000, "a;b", "$(x)"),
     *("none", "mnist", "gray", "cpu", "1", "128", "0.003", "[3, 20]", "[]", "2020-13-45"),
 ]
-LINES = [
-    *("__use_yte__: true", "<<: {a: 1}", "<<: 3", "---", "...", "%YAML 1.1", "yes: {a: 1}", "a"),
-    *("data: {}", "data:", "  seed: 1", "  yes: 1", "  <<: {seed: 2}", "  ? [a]\n  : b", "\t"),
-]
 SYNTAX = ":{}[],&*#?|-<>=!%@`'\"\\ \n\tax0._e"
 PLAIN = [line.split("#")[0].rstrip() for line in as_yaml().splitlines()]
 
 
 @st.composite
 def texts(draw: st.DrawFn) -> str:
-    """params.yaml with one or two values spelt in other ways, lines inserted or left out."""
+    """params.yaml with the value in one line, or its whole end, spelt in another way."""
     lines = [line for line in PLAIN if line]
-    for _ in range(draw(st.integers(1, 2))):
-        at = draw(st.integers(0, len(lines) - 1))
-        match draw(st.integers(0, 7)):
-            case 0:
-                inserted = st.one_of(st.sampled_from(LINES), st.text(SYNTAX, max_size=40))
-                lines.insert(at, draw(inserted))
-            case 1:
-                del lines[at]
-            case 2:
-                column = draw(st.integers(0, len(lines[at])))
-                inserted = draw(st.text(SYNTAX, min_size=1, max_size=3))
-                lines[at] = lines[at][:column] + inserted + lines[at][column:]
-            case _:
-                name, colon, _ = lines[at].partition(": ")
-                spelling = draw(st.one_of(st.sampled_from(SPELLINGS), st.floats(0, 1).map(repr)))
-                lines[at] = name + (colon and colon + spelling)
-    return "\n".join(lines) + "\n"
+    at = draw(st.integers(0, len(lines) - 1))
+    spelling = draw(st.one_of(st.sampled_from(SPELLINGS), st.text(SYNTAX, max_size=9)))
+    start = draw(st.sampled_from([lines[at].find(":") + 2, len(lines[at]), 0]))
+    return "\n".join([*lines[:at], lines[at][:start] + spelling, *lines[at + 1 :]]) + "\n"
 
 
-@cases(400)
+@cases(200)
 @given(text=texts())
 def test_both_engines_read_the_same_values_or_the_text_is_refused(text, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "params.yaml"

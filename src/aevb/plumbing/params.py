@@ -127,7 +127,7 @@ class Train(Section):
     optimiser: Literal["adam", "adagrad"] = param("adam", "the paper uses Adagrad")
     learning_rate: float = param(0.005, "initial learning rate", gt=0, le=1)
     decay: float = param(
-        0.6, "fraction of training, at the end, with linear decay of the rate to 0", ge=0, le=1
+        0.6, "fraction of training, at its end, in which the rate falls linearly to 0", ge=0, le=1
     )
     batch_size: Positive = param(256, "images per minibatch")
     mc_samples: Positive = param(1, "samples of z per image (r in the estimator)")

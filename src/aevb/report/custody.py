@@ -1,7 +1,7 @@
 """The chain of custody of an experiment, from params.yaml to the tables.
 
-Each set, model and file made of a model holds the parameters that decided it and the SHA-256 of the
-files that it was made from or with (see `aevb.files.write_tensors`).
+Each set, model and file made of a model contains the parameters and the SHA-256 of the files that
+it was made with (see `aevb.files.write_tensors`).
 """
 
 from collections.abc import Iterable, Mapping

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from aevb.datasets import DATASETS
-from aevb.evaluation import bound_metrics
+from aevb.evaluation import metrics_of_a_model
 from aevb.files import (
     REPAIR,
     Arrays,
@@ -21,7 +21,6 @@ from aevb.files import (
     read_tensors,
     sha256,
 )
-from aevb.likelihoods import is_likelihood
 
 TERMS = {
     "elbo": "ELBO",
@@ -98,10 +97,7 @@ def read_run(folder: Path, latent_dim: int, seed: int) -> Run:
             raise InputError(f"{both}: made from different models; {REPAIR}")
     if sha256(paths["history"]) != metadata["files"]["history"]:
         raise InputError(f"{paths['history']}: not of the model that was evaluated; {REPAIR}")
-    means: dict[str, Any] = bound_metrics(evaluation, metadata["evaluate"]["iwae_k"])
-    suits = is_likelihood(metadata["likelihood"], metadata["binarisation"])
-    means["is_log_likelihood"] = int(suits)
-    if read_bytes(paths["metrics"]) != as_json(means).encode():
+    if read_bytes(paths["metrics"]) != as_json(metrics_of_a_model(evaluation, metadata)).encode():
         raise InputError(f"{paths['metrics']}: not the means of {paths['evaluation']}; {REPAIR}")
     metrics = read_json(paths["metrics"])
     history = pd.DataFrame(read_csv(paths["history"]))

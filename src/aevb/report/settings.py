@@ -13,7 +13,7 @@ PIXELS = {
 
 
 def settings(runs: Sequence[Run]) -> str:
-    """A Markdown table of the settings of runs that differ in nothing but k and the seed."""
+    """A Markdown table of the settings of runs that differ only in k and the seed."""
     metrics, values = runs[0].metrics, runs[0].metadata
     validated = runs[0].history["validation_elbo"].notna().all()
     training = f"{values['train_images']:,} training images"

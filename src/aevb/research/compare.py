@@ -88,7 +88,7 @@ def as_markdown(shown: pd.DataFrame) -> str:
 
 
 def note(shown: pd.DataFrame) -> str:
-    """What ± and brackets stand for, and whether these are log-likelihoods."""
+    """What ± and brackets mean, and whether these are log-likelihoods."""
     errors = (
         "[low, high] is the 95 % interval of the mean over trainings, by Student's t."
         if (shown["seed"] == "all").any()

@@ -79,7 +79,7 @@ class Inputs:
 
     @contextmanager
     def exactly(self, total: int, unit: str = "image") -> Iterator[Callback]:
-        """Exact arithmetic with a progress bar; gives the callback that moves it."""
+        """Exact arithmetic with a progress bar; yields the callback that updates it."""
         with cli.progress(None, f"{self.stage} {self.run}", total, unit) as bar, exact():
             yield bar.update
 
