@@ -110,7 +110,7 @@ def workspace_copy(workspace, tmp_path) -> Path:
 
 def write_mirror(folder: Path) -> Path:
     """MNIST's four .gz files, cut to 600 training and 200 test images."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     for name in RAW_FILES:
         (folder / f"{name}.gz").write_bytes(gzip.compress(as_idx(first_images(name)), 1, mtime=0))
     return folder
@@ -119,7 +119,7 @@ def write_mirror(folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def mirror(tmp_path_factory) -> Path:
     """A mirror with the first images of MNIST."""
-    return write_mirror(tmp_path_factory.mktemp("mirror") / "mirror")
+    return write_mirror(tmp_path_factory.mktemp("mirror"))
 
 
 @pytest.fixture(scope="session")

@@ -49,7 +49,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "iwae": {"images": 2, "samples": 10},
     "ais": {"images": 2, "chains": 1, "temperatures": 2, "leapfrog": 1, "iwae_k": 1},
     "gradient_variance": {"images": 2, "samples": 2},
-    "latents": {"samples": 1},
+    "latents": {"samples": 1, "components": 2},
     "traverse": {"grid": 2, "dimensions": 1, "steps": 2, "pairs": 1},
     "classifier": {"epochs": 1},
     "sample_quality": {"images": 60},
@@ -112,7 +112,7 @@ STAGES = {
     ),
     "research sample_quality": Stage(
         (params.SampleQuality,),
-        {**TRAIN, **BOTH, "classifier": "classifier"},
+        {**TRAIN, **BOTH, "latents": "latents/arrays", "classifier": "classifier"},
         files("sample_quality", *SCORES, "figure"),
     ),
     "research iwae": Stage((params.Iwae,), BOTH, files("iwae", *SCORES)),

@@ -1,4 +1,4 @@
-"""Active units, mutual information and accuracies: integrals, limits and invariances."""
+"""Active units, mutual information and KL: integrals, limits, closed forms and invariances."""
 
 import math
 
@@ -7,10 +7,11 @@ import pytest
 import torch
 from scipy import stats
 from scipy.integrate import quad
+from sklearn.mixture import GaussianMixture
 
 from aevb.data import fixed_draw, model_inputs, write_set
 from aevb.files import InputError
-from aevb.research.latents import correct, information, log_aggregate_ratio
+from aevb.research.latents import above_prior, codes, information, log_aggregate_ratio
 from aevb.research.scoring import read_training_set
 
 torch.set_num_threads(1)
@@ -111,28 +112,33 @@ def test_every_image_draw_and_seed_has_its_own_noise():
     np.testing.assert_allclose(part, one[:130], rtol=1e-12)
 
 
-def blobs(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Codes in ten clusters far apart, with their labels."""
-    random = np.random.default_rng(seed)
-    labels = random.integers(0, 10, count).astype(np.uint8)
-    angle = 2 * math.pi * labels / 10
-    centres = 10 * np.stack([np.cos(angle), np.sin(angle)], 1)
-    return (centres + 0.3 * random.standard_normal((count, 2))).astype(np.float32), labels
+def codes_of(mean: np.ndarray, covariance: np.ndarray, count: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).multivariate_normal(mean, covariance, count)
 
 
-def test_separable_classes_are_all_found():
-    (mu, labels), (test_mu, test_labels) = blobs(500, 0), blobs(300, 1)
-    found = correct(mu, labels, test_mu, test_labels, 5)
-    wrong = correct(mu, labels, test_mu, (test_labels + 1) % 10, 5)
-    assert set(found) == {"knn_accuracy", "linear_accuracy"}
-    assert all(found[name].all() and not wrong[name].any() for name in found)
+@pytest.mark.parametrize("scale", [0, 1])
+def test_the_lower_bound_for_gaussian_codes_is_the_closed_form(scale):
+    """For codes of N(0, I) it is 0; with few codes a flexible mixture lowers it."""
+    mean, covariance = scale * np.array([1.0, -2, 0]), np.eye(3)
+    covariance[0, 1] = covariance[1, 0] = 0.8 * scale
+    kl = (mean @ mean + np.trace(covariance) - 3 - np.linalg.slogdet(covariance)[1]) / 2
+    training, test = (codes_of(mean, covariance, 20000, seed) for seed in (0, 1))
+    bound = above_prior(GaussianMixture(2, random_state=0).fit(training), test)
+    # Each of the 19 free parameters of the mixture costs about 1 / 2N nats.
+    assert bound.mean() == pytest.approx(kl, abs=4 * stats.sem(bound) + 1e-3)
+    flexible = above_prior(GaussianMixture(30, random_state=0).fit(training[:500]), test)
+    assert flexible.mean() < kl
 
 
-@pytest.mark.parametrize(("count", "classes", "neighbours"), [(4, 2, 5), (20, 1, 5)])
-def test_too_few_training_images_or_classes_are_an_error(count, classes, neighbours):
-    labels = (np.arange(count) % classes).astype(np.uint8)
-    with pytest.raises(InputError, match=f"{count} training images of {classes} class"):
-        correct(np.zeros((count, 2), np.float32), labels, np.zeros((1, 2)), labels, neighbours)
+def test_codes_are_draws_of_their_posteriors():
+    mu, log_var = arbitrary(20000, 2)
+    eps = (codes(mu, log_var, "test", 0) - mu) / np.exp(log_var / 2)
+    assert stats.kstest(eps.ravel(), "norm").pvalue > 1e-3
+
+
+def test_too_few_training_images_are_an_error(scored, untrained):
+    with pytest.raises(InputError, match=r"^--components 301: there are 300 training images"):
+        scored("latents", untrained(), "--components", 301, sets=("train", "test"))
 
 
 def test_training_images_have_the_static_draw_of_training(small_sets, tmp_path):
@@ -142,14 +148,19 @@ def test_training_images_have_the_static_draw_of_training(small_sets, tmp_path):
 
 
 def test_the_stage_writes_metrics_of_its_arrays(scored, untrained, small_sets):
-    words = ("--samples", 3, "--threshold", 0.02)
+    words = ("--samples", 3, "--threshold", 0.02, "--components", 3)
     metrics, arrays = scored("latents", untrained(3), *words, sets=("train", "test"))
     assert metrics["images"] == 100
     both = metrics["mutual_information"] + metrics["marginal_kl"] + metrics["kl_residual"]
     assert metrics["kl"] == pytest.approx(both, abs=1e-5)
     residual = arrays["kl_residual"]
     assert metrics["kl_residual_se"] == pytest.approx(stats.sem(residual), rel=1e-5)
-    mu, _ = untrained(3).encode(torch.from_numpy(model_inputs(small_sets[2], "dynamic")))
-    np.testing.assert_allclose(arrays["unit_variances"], mu.var(0), rtol=1e-3)
+    x = torch.from_numpy(model_inputs(small_sets[2], "dynamic"))
+    mu, _ = encoded = [each.numpy() for each in untrained(3).encode(x)]
+    np.testing.assert_allclose(arrays["unit_variances"], mu.var(0, ddof=1), rtol=1e-3)
     assert metrics["active_units"] == (arrays["unit_variances"] > 0.02).sum() < 3
-    assert metrics["knn_accuracy"] == pytest.approx(arrays["knn_accuracy"].mean(), rel=1e-5)
+    # Untrained, q(z|x) hardly depends on x, so one Gaussian is the aggregate posterior.
+    assert metrics["marginal_kl_lower"] == pytest.approx(metrics["marginal_kl"], abs=0.1)
+    z = arrays["mixture_z"]
+    assert z.shape == mu.shape
+    assert stats.ks_2samp(z.ravel(), codes(*encoded, "test", 0).ravel()).pvalue > 1e-3

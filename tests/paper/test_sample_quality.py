@@ -1,20 +1,18 @@
-"""Samples follow the model, and their scores distinguish good samples, bad ones and copies."""
+"""Scores distinguish good samples, bad ones and copies; changed digits are counted."""
 
 import math
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from scipy import stats
 from torch import nn
 
 from aevb.data import model_inputs
 from aevb.files import InputError, write_tensors
-from aevb.research.classify import new_network
-from aevb.research.sample_quality import sample_metrics, samples
+from aevb.plumbing.params import Classifier
+from aevb.research.classify import features, trained
+from aevb.research.sample_quality import closer_to_train, digit_changes, draws, scores_with_errors
 from aevb.rng import Random
 
 torch.set_num_threads(1)
@@ -22,36 +20,19 @@ torch.set_num_threads(1)
 Floats = NDArray[np.float32]
 
 
-def echo() -> Any:
-    """A model whose decoder returns z itself, and whose draws add noise."""
-    noise = SimpleNamespace(
-        mean=lambda z: z,
-        sample=lambda z, random: z + torch.from_numpy(random.normal(z.shape)),
-    )
-    return SimpleNamespace(latent_dim=3, decoder=lambda z: z, likelihood=noise)
-
-
-def test_samples_come_from_the_prior_with_independent_noise():
-    z, x = samples(echo(), 2050, seed=0)
-    assert z.shape == x.shape == (2050, 3)
-    for values in (z, x - z):
-        assert stats.kstest(values.ravel(), "norm").pvalue > 1e-3
-        assert len(np.unique(values)) > 0.999 * values.size
-    assert abs(np.corrcoef(z.ravel(), (x - z).ravel())[0, 1]) < 4 / math.sqrt(z.size)
-    other, _ = samples(echo(), 2050, seed=1)
-    assert np.isin(z, other).mean() < 0.001  # float32 has few numbers near 1
-
-
-def test_the_first_samples_do_not_depend_on_how_many_there_are():
-    whole = samples(echo(), 230, seed=3)
-    for count in (1, 100, 150):
-        for part, all_of_them in zip(samples(echo(), count, 3), whole, strict=True):
-            np.testing.assert_array_equal(part, all_of_them[:count])
+def test_draws_have_the_means_of_the_decoder(untrained):
+    z = np.repeat(np.float32([[1, -2], [0.5, 0]]), 2000, 0)
+    x = draws(untrained(), z, Random("test")).reshape(2, 2000, 784)
+    assert set(np.unique(x)) == {0, 1}
+    means = untrained().mean(torch.from_numpy(z[::2000])).numpy()
+    error = (x.mean(1) - means) / np.sqrt(means * (1 - means) / 2000)
+    assert np.square(error).mean() == pytest.approx(1, abs=0.15)
 
 
 @pytest.fixture(scope="module")
-def network() -> nn.Sequential:
-    return new_network(Random("test")).eval().requires_grad_(False)
+def network(small_sets) -> nn.Sequential:
+    torch.set_num_threads(1)
+    return trained(small_sets[0], Classifier(epochs=5, batch_size=20))
 
 
 def images(count: int, seed: int) -> Floats:
@@ -61,71 +42,69 @@ def images(count: int, seed: int) -> Floats:
     return (1 / (1 + np.exp(-spots))).astype(np.float32)
 
 
-@pytest.fixture(scope="module")
-def real() -> tuple[Floats, Floats, NDArray[np.int64]]:
-    """Test images, training images and the indices of chosen ones."""
-    return images(200, 2), images(500, 1), np.random.default_rng(0).permutation(500)[:200]
-
-
-def test_good_samples_are_like_real_images(network, real):
-    metrics = sample_metrics(network, images(200, 3), *real, 5)
-    for name in ("precision", "recall", "density", "coverage"):
-        assert metrics[name] > 0.8
-        assert metrics[name] == pytest.approx(metrics[f"{name}_real"], abs=0.1), name
-    both = math.hypot(metrics["distance_to_train_se"], metrics["distance_to_train_real_se"])
-    assert abs(metrics["distance_to_train"] - metrics["distance_to_train_real"]) < 4 * both
-    assert abs(metrics["closer_to_train"] - 0.5) < 4 * metrics["closer_to_train_se"]
-
-
-def test_copies_of_training_images_are_recognised(network, real):
-    _, train, chosen = real
-    metrics = sample_metrics(network, train[chosen], *real, 5)
-    assert metrics["closer_to_train"] == 1
-    assert metrics["distance_to_train"] == pytest.approx(0, abs=1e-3)
-    assert metrics["distance_to_train_real"] > 1
-    for name in ("precision", "recall", "density", "coverage", "frechet", "class_entropy"):
-        assert metrics[name] == metrics[f"{name}_real"], name
-
-
-def test_ties_between_test_and_training_images_count_half(network, real):
-    train = real[1]
-    same = train[:200], train, np.arange(200)
-    metrics = sample_metrics(network, images(200, 3), *same, 5)
-    assert (metrics["closer_to_train"], metrics["closer_to_train_se"]) == (0.5, 0)
-
-
-def test_bad_samples_are_not_precise_and_one_class_has_no_entropy(network, real):
-    metrics = sample_metrics(network, 3 * images(200, 3), *real, 5)
-    assert metrics["precision"] == metrics["density"] == metrics["coverage"] == 0
-    assert metrics["frechet"] > 10 * metrics["frechet_real"]
-    one = sample_metrics(network, np.repeat(real[0][:1], 200, 0), *real, 5)
-    assert one["class_entropy"] == 0
+def test_good_samples_are_like_real_images_and_bad_ones_are_not(network):
+    real, good = (features(network, images(200, seed)) for seed in (2, 3))
+    found = scores_with_errors(real, good, 5)
+    assert min(found["precision"], found["recall"]) > 0.8
+    worse = scores_with_errors(real, features(network, 3 * images(200, 3)), 5)
+    assert worse["precision"] == 0
+    assert worse["frechet"] > 10 * found["frechet"]
+    one = scores_with_errors(real, np.repeat(good[:1], 200, 0), 5)
     assert one["recall"] < 0.05
 
 
+def test_copies_of_training_images_are_recognised():
+    test, train, other = (images(200, seed) for seed in (2, 1, 3))
+    assert closer_to_train(train, test, train).mean() == 1
+    closer = closer_to_train(other, test, train)
+    assert abs(closer.mean() - 0.5) < 4 * 0.5 / math.sqrt(200)
+    assert (closer_to_train(other, train, train) == 0.5).all()
+
+
+def test_equal_images_change_no_digit_and_others_do(network, small_sets):
+    x = model_inputs(small_sets[2], "none")
+    logits = network(torch.from_numpy(x).view(-1, 1, 28, 28)).numpy()
+    assert not digit_changes(network, x, x).any()
+    expected = logits.argmax(1) != logits[::-1].argmax(1)
+    assert expected.any()
+    np.testing.assert_array_equal(digit_changes(network, x, x[::-1].copy()), expected)
+
+
 @pytest.fixture
-def classifier(tmp_path, network) -> list[object]:
-    """The flag that names the classifier, and that of the figure."""
+def stage(tmp_path, network, scored, untrained):
+    """Runs the stage on an untrained model, with codes in the middle of the prior."""
     weights = {name: value.numpy() for name, value in network.state_dict().items()}
     write_tensors(tmp_path / "classifier", "classifier", weights, {})
-    return ["--classifier", tmp_path / "classifier", "--figure", tmp_path / "figure"]
+
+    def run(*words: object, latent_dim: int = 2):
+        codes = {"mixture_z": np.zeros((100, latent_dim), np.float32)}
+        write_tensors(tmp_path / "latents", "latents", codes, {})
+        paths = [(f"--{name}", tmp_path / name) for name in ("latents", "classifier", "figure")]
+        words = (*words, *(word for pair in paths for word in pair))
+        return scored("sample_quality", untrained(), *words, sets=("train", "test"))
+
+    return run
 
 
-def test_the_stage_scores_samples_and_shows_their_neighbours(
-    classifier, scored, untrained, small_sets
-):
-    words = (*classifier, "--images", 60)
-    metrics, arrays = scored("sample_quality", untrained(), *words, sets=("train", "test"))
-    assert classifier[-1].read_bytes().startswith(b"\x89PNG")
+def test_the_stage_scores_samples_and_shows_their_neighbours(stage, small_sets, tmp_path):
+    metrics, arrays = stage("--images", 60)
+    assert (tmp_path / "figure").read_bytes().startswith(b"\x89PNG")
     assert (metrics["images"], metrics["neighbours"]) == (60, 5)
-    assert metrics["precision"] < 0.5 < metrics["precision_real"]
+    assert metrics["recall"] < 0.5 < min(metrics["real_precision"], metrics["real_recall"])
+    assert metrics["mixture_frechet"] != metrics["frechet"]
+    assert metrics["classifier_error"] < 0.4
+    assert metrics["digit_changes"] > 0.7  # the model is not trained, so all digits become one
     train = model_inputs(small_sets[0], "none")[arrays["neighbours"]]
     distances = np.linalg.norm(arrays["shown"][:, None] - train, axis=-1)
     np.testing.assert_allclose(arrays["distances"], distances, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("images", "fault"), [(59, "60 or more"), (101, "100 at most")])
-def test_too_few_or_too_many_images_are_an_error(classifier, scored, untrained, images, fault):
-    words = (*classifier, "--images", images)
+def test_too_few_or_too_many_images_are_an_error(stage, images, fault):
     with pytest.raises(InputError, match=f"--images {images}.*{fault}"):
-        scored("sample_quality", untrained(), *words, sets=("train", "test"))
+        stage("--images", images)
+
+
+def test_codes_of_another_model_are_an_error(stage):
+    with pytest.raises(InputError, match=r"latents: belongs to another model or test set$"):
+        stage("--images", 60, latent_dim=3)

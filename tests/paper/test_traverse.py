@@ -13,11 +13,12 @@ from aevb.rng import Random
 
 
 def test_the_manifold_rises_to_the_right_and_upwards_by_quantiles():
-    z, values = walks.manifold(5, np.array([3, 1]), 4), walks.quantiles(4)
+    code, values = np.arange(5, 10, dtype=np.float32), walks.quantiles(4)
+    z = walks.manifold(code, np.array([3, 1]), 4)
     np.testing.assert_allclose(values, stats.norm.ppf([1 / 8, 3 / 8, 5 / 8, 7 / 8]), atol=1e-4)
-    expected = [[0, up, 0, right, 0] for up in values[::-1] for right in values]
+    expected = [[5, up, 7, right, 9] for up in values[::-1] for right in values]
     np.testing.assert_array_equal(z, expected)
-    np.testing.assert_array_equal(walks.manifold(1, np.array([0]), 4), values[:, None])
+    np.testing.assert_array_equal(walks.manifold(code[:1], np.array([0]), 4), values[:, None])
 
 
 def test_a_traversal_changes_one_dimension_and_passes_through_its_code():

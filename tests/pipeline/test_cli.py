@@ -171,25 +171,15 @@ def test_every_line_of_a_training_names_its_run(workspace, tmp_path):
     assert [line.split(" ", 2)[2] for line in log.splitlines()] == [first, *lines]
 
 
-class Screen(StringIO):
-    """An interactive terminal."""
-
-    def isatty(self) -> bool:
-        return True
-
-
 @pytest.mark.parametrize("shown", [True, False])
 def test_a_terminal_shows_the_remaining_time_unless_it_is_told_not_to(monkeypatch, shown):
-    screen = Screen()
+    screen = StringIO()
+    screen.isatty = lambda: True
     monkeypatch.setattr(sys, "stderr", screen)
     if not shown:
         monkeypatch.setenv("TQDM_DISABLE", "1")
     with cli.progress(None, "work", 4, "epoch", initial=1) as bar:
         bar.n = 2
         bar.refresh()
-    bars = screen.getvalue().split("\r")
-    if not shown:
-        assert bars == [""]
-    else:
-        assert bars[1].endswith("1 of 4 epochs, ? left")
-        assert re.fullmatch(r"work: .* 2 of 4 epochs, 00:0\d left", bars[2])
+    assert ("1 of 4 epochs, ? left" in screen.getvalue()) == shown
+    assert bool(re.search(r"work: .* 2 of 4 epochs, 00:0\d left", screen.getvalue())) == shown

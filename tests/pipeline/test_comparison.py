@@ -164,6 +164,11 @@ def test_variants_are_compared_on_one_scale_only():
     assert f"Compared with one, the ELBO of better differs by {change}." in text
     assert "No other variant is on the scale of foreign (not a log-likelihood †)." in text
     assert text.count("Compared") == 1
+    two = [a_run(20, seed, name, binarisation="none") for seed, name in enumerate(("cb", "normal"))]
+    two[1].metadata["likelihood"] = "gaussian"
+    text = tables.discussion(models(*two))
+    assert "on the scale of cb (log-density, continuous bernoulli)." in text
+    assert "on the scale of normal (log-density, gaussian)." in text
 
 
 # Figures

@@ -81,6 +81,7 @@ rule sample_quality:
         train=TRAIN,
         test=TEST,
         model=MODEL,
+        latents=f"results/{{study}}latents/k{{k}}-seed{{seed}}.safetensors",
         classifier=rules.classify.output.classifier,
         code=research_code("sample_quality"),
     output:

@@ -203,11 +203,11 @@ class GradientVariance(Section):
 
 
 class Latents(Section):
-    """On request: active units, mutual information and classification from the latents."""
+    """On request: active units, mutual information, and a mixture fitted to the codes."""
 
     threshold: float = param(0.01, "least variance of the mean of an active unit", gt=0, le=1000)
     samples: Positive = param(5, "samples of z per image for the mutual information")
-    neighbours: Neighbours = param(5, "k of the k-nearest-neighbour classifier")
+    components: Positive = param(100, "components of the Gaussian mixture")
     seed: Seed = param(0, "seed of the samples of z")
 
 

@@ -56,10 +56,15 @@ class Run:
 
     @property
     def scale(self) -> str:
-        """What the ELBO bounds: only numbers on one scale can be compared."""
+        """What the ELBO bounds: only numbers on one scale can be compared.
+
+        Each density has its own: for pixels that are exactly 0 densities are unbounded, and how far
+        they rise depends on the length of training and on the smallest scale of the Gaussian.
+        """
         if not self.metrics["is_log_likelihood"]:
             return f"not a log-likelihood {MARK}"
-        return "log-density" if self.metadata["binarisation"] == "none" else "log-probability"
+        density = f"log-density, {self.metadata['likelihood'].replace('_', ' ')}"
+        return density if self.metadata["binarisation"] == "none" else "log-probability"
 
 
 Models = Mapping[str, Sequence[Run]]

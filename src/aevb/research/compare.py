@@ -92,8 +92,8 @@ def note(shown: pd.DataFrame) -> str:
     errors = (
         "[low, high] is the 95 % interval of the mean over trainings, by Student's t."
         if (shown["seed"] == "all").any()
-        else "± is the standard error over images; for precision, recall, density, coverage and "
-        "the Fréchet distance over ten parts of the sets. Each model was trained once."
+        else "± is the standard error over images; for precision, recall and the "
+        "Fréchet distance over ten parts of the sets. Each model was trained once."
     )
     if shown.loc[shown["metric"] == "is_log_likelihood", "value"].all():
         return errors
@@ -112,12 +112,17 @@ SUMMARY = {
     "active units": "{latents.active_units}",
     "KL term": "{latents.kl}",
     "mutual information (its limit, log N)": "{latents.mutual_information} ({latents.log_images})",
-    "KL(q(z) ‖ p(z))": "{latents.marginal_kl}",
-    "accuracy of nearest neighbours of μ(x)": "{latents.knn_accuracy}",
-    "accuracy of a linear classifier of μ(x)": "{latents.linear_accuracy}",
-    "precision (real)": "{sample_quality.precision} ({sample_quality.precision_real})",
-    "recall (real)": "{sample_quality.recall} ({sample_quality.recall_real})",
-    "Fréchet distance (real)": "{sample_quality.frechet} ({sample_quality.frechet_real})",
+    "KL(q(z) ‖ p(z)) is at most": "{latents.marginal_kl}",
+    "KL(q(z) ‖ p(z)) is at least": "{latents.marginal_kl_lower}",
+    "digit changed by reconstruction (classifier error)": (
+        "{sample_quality.digit_changes} ({sample_quality.classifier_error})"
+    ),
+    "precision (real)": "{sample_quality.precision} ({sample_quality.real_precision})",
+    "precision, z from the mixture": "{sample_quality.mixture_precision}",
+    "recall (real)": "{sample_quality.recall} ({sample_quality.real_recall})",
+    "recall, z from the mixture": "{sample_quality.mixture_recall}",
+    "Fréchet distance (real)": "{sample_quality.frechet} ({sample_quality.real_frechet})",
+    "Fréchet distance, z from the mixture": "{sample_quality.mixture_frechet}",
     "samples closer to training than to test images": "{sample_quality.closer_to_train}",
 }
 """The rows of the summary, with the names of stages and metrics in place of their values."""

@@ -69,7 +69,7 @@ def ratio_with_error(
 ) -> dict[str, float]:
     """Ratio of two means over images [N], and its standard error by the delta method.
 
-    Both are nan if the lower mean is 0, as for a decoder that ignores z.
+    They are not finite if the lower mean is 0, as for a decoder that ignores z.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = float(np.divide(mean(above), mean(below)))
@@ -82,8 +82,6 @@ def gradient_metrics(terms: dict[str, Floats], samples: int) -> dict[str, float]
 
     `variance_NAME` is that of one draw, and `variance_ratio_NAME` its ratio to the reparametrised
     one. `squared_norm_NAME`, of the mean gradient, is unbiased and so sometimes below 0.
-    `samples_needed_NAME` is the number of draws whose mean has a variance equal to the squared
-    norm, a signal-to-noise ratio of 1. The norm is that of the reparametrised estimator.
     """
     variance = terms["variance"].astype(float)
     squared_norm = (terms["mean"].astype(float) ** 2).sum(-1) - variance / samples
@@ -93,7 +91,6 @@ def gradient_metrics(terms: dict[str, Floats], samples: int) -> dict[str, float]
         metrics |= scoring.means(
             {f"variance_{name}": own, f"squared_norm_{name}": squared_norm[:, place]}
         )
-        metrics |= ratio_with_error(f"samples_needed_{name}", own, squared_norm[:, 0])
         if place:
             metrics |= ratio_with_error(f"variance_ratio_{name}", own, variance[:, 0])
     return metrics

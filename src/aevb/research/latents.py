@@ -1,6 +1,6 @@
-"""Measure the information in the latents: active units, mutual information, the class.
+"""Measure the information in the latents: active units, mutual information, KL from the prior.
 
-Test images are scored; training images are used only to fit the two classifiers.
+Test images are scored; training images are used only to fit the mixture.
 """
 
 import math
@@ -8,8 +8,8 @@ import math
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import KNeighborsClassifier
+from scipy.stats import norm
+from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from aevb.bounds import Terms, kl_per_dimension, log_importance_weights, reparameterise
@@ -19,7 +19,6 @@ from aevb.plumbing.params import Latents, TrainSet
 from aevb.research import scoring
 from aevb.rng import Random
 
-Labels = NDArray[np.uint8]
 Doubles = NDArray[np.float64]
 
 
@@ -38,9 +37,10 @@ def information(mu: Floats, log_var: Floats, samples: int, seed: int) -> dict[st
         (log q(z) − log p(z)), unbiased means over `samples` draws of z per image; and their
         Monte Carlo error, kl_residual = kl − mutual_information − marginal_kl.
 
-    I is at most log N, which it nearly reaches at k = 20: then it shows that z distinguishes N
-    images, not how much information z contains, and marginal_kl is the KL term minus log N. Both
-    depend on N at k = 3 too: compare them at equal N only.
+    I is at most log N. If it is close to log N, it shows that z distinguishes N images, not how
+    much information z contains, and marginal_kl is the KL term minus log N. In expectation,
+    marginal_kl is an upper bound on KL(q(z) ‖ p(z)) for the aggregate posterior of all possible
+    images, because KL is convex; `above_prior` is a lower bound.
     """
     q_mu, q_log_var = torch.from_numpy(mu).double(), torch.from_numpy(log_var).double()
 
@@ -78,52 +78,57 @@ def log_aggregate_ratio(z: Tensor, mu: Tensor, log_var: Tensor) -> Tensor:
     return torch.logsumexp(log_ratios, -1) - math.log(len(mu))
 
 
-def correct(
-    mu: Floats, labels: Labels, test_mu: Floats, test_labels: Labels, neighbours: int
-) -> dict[str, NDArray[np.bool_]]:
-    """Whether the class of each test image is predicted from its mu, [M].
+def codes(mu: Floats, log_var: Floats, purpose: str, seed: int) -> Doubles:
+    """One draw z of each q(z|x) = N(mu, diag sigma²), [N, k]."""
+    eps = Random(f"latents {purpose}", seed).normal(mu.shape)
+    return mu + np.exp(log_var.astype(float) / 2) * eps
 
-    By majority of the nearest neighbours (knn_accuracy) and by logistic regression
-    (linear_accuracy), fitted to the mu and labels of training images, [N, k] and [N]; InputError if
-    there are too few training images or classes.
+
+def above_prior(mixture: GaussianMixture, z: Doubles) -> Doubles:
+    """log g(z) − log p(z) in nats, [N], for codes z [N, k] and the density g of a mixture.
+
+    If g was fitted to codes of other images, the mean is a lower bound in expectation on
+    KL(q(z) ‖ p(z)), where q(z) is the aggregate posterior of all possible images: the expectation
+    is KL(q(z) ‖ p(z)) − KL(q(z) ‖ g(z)), and the second KL is at least 0.
     """
-    scoring.require(
-        len(labels) >= neighbours and len(np.unique(labels)) > 1,
-        f"{len(labels)} training images of {len(np.unique(labels))} classes: should be at least "
-        f"--neighbours {neighbours}, of two classes",
-    )
-    knn, linear = KNeighborsClassifier(neighbours), LogisticRegression(max_iter=1000)
-    return {
-        name: classifier.fit(mu.astype(np.float64), labels).predict(test_mu.astype(np.float64))
-        == test_labels
-        for name, classifier in (("knn_accuracy", knn), ("linear_accuracy", linear))
-    }
+    return np.asarray(mixture.score_samples(z) - norm.logpdf(z).sum(1))
 
 
 def main(files: scoring.Scored, train: TrainSet, settings: Latents) -> None:
-    """Encode the images, split the KL term, classify; write the metrics and their terms.
+    """Encode the images, split the KL term, fit the mixture; write the metrics and their terms.
 
     A unit is active if the variance of its mean mu over images is above a threshold (Burda et al.
-    2015, arXiv:1509.00519). The standard errors of mutual_information and marginal_kl treat
-    log q(z) as given.
+    2015, arXiv:1509.00519). The standard errors treat log q(z) and the mixture as given.
     """
     inputs = scoring.read_inputs("latents", files)
     training = scoring.read_training_set(train)
     mu, log_var = inputs.encode(inputs.x)
-    train_mu, _ = inputs.encode(model_inputs(training, inputs.metadata["binarisation"]))
-    right = correct(train_mu, training.labels, mu, inputs.test.labels, settings.neighbours)
+    count = len(training)
+    scoring.require(
+        settings.components <= count,
+        f"--components {settings.components}: there are {count} training images",
+    )
+    fitted_to = inputs.encode(model_inputs(training, inputs.metadata["binarisation"]))
+    mixture = GaussianMixture(settings.components, random_state=settings.seed)
+    mixture.fit(codes(*fitted_to, "training codes", settings.seed))
     terms = information(mu, log_var, settings.samples, settings.seed)
+    held_out = codes(mu, log_var, "test codes", settings.seed)
+    terms["marginal_kl_lower"] = above_prior(mixture, held_out)
     variances = mu.astype(np.float64).var(0, ddof=1)
     metrics = {
         "active_units": int((variances > settings.threshold).sum()),
         "images": len(mu),
         "log_images": math.log(len(mu)),
         **settings.model_dump(exclude={"seed"}),
-        **scoring.means({**terms, **right}),
+        **scoring.means(terms),
     }
     summary = (
         "{active_units} active units, KL {kl:.2f} = mutual information {mutual_information:.2f} "
-        "(at most {log_images:.2f}) + marginal KL {marginal_kl:.2f} nats, accuracy "
-        "{knn_accuracy:.1%} (neighbours), {linear_accuracy:.1%} (linear)"
+        "(at most {log_images:.2f}) + marginal KL {marginal_kl:.2f} nats (of all images at least "
+        "{marginal_kl_lower:.2f})"
     )
-    inputs.write(files, {**terms, **right, "unit_variances": variances}, metrics, summary)
+    # A mixture's samples are sorted by component.
+    order = Random("latents mixture", settings.seed).permutation(len(mu))
+    sampled = mixture.sample(len(mu))[0][order].astype(np.float32)
+    arrays = {**terms, "unit_variances": variances, "mixture_z": sampled}
+    inputs.write(files, arrays, metrics, summary)

@@ -1,29 +1,26 @@
-"""Compare samples with test images and with the nearest training images.
+"""Compare samples with test images; count the digits that change in reconstruction.
 
-Draws x ~ p(x|z) are compared with test images binarised as in training, since they follow the
-model's distribution. Decoder means E[x|z], which figures show, do not; they are compared with gray
-test images, because their pixels are the means of binarised ones.
+Draws x ~ p(x|z), with z from the prior or from the mixture that `latents` fitted to codes, are
+compared with test images binarised as in training, in the features of the classifier. With the
+mixture, z comes from where training images have their codes; the decoder is the same.
 
-Scores are computed between two sets of features of the classifier, `real` [N, D] and `fake` [M, D].
-Precision and recall are those of Kynkäänniemi et al. 2019 (arXiv:1904.06991), equations 1 and 2;
-density and coverage those of Naeem et al. 2020 (arXiv:2002.09797), section 3. All four use balls
-around each point that reach to its k-th nearest neighbour in its own set. For two large sets from
-one distribution, density is 1 on average and coverage 1 − 2⁻ᵏ.
+Precision and recall are those of Kynkäänniemi et al. 2019 (arXiv:1904.06991), equations 1 and 2,
+between two sets of features, `real` [N, D] and `fake` [M, D]. They use balls around each point that
+reach to its k-th nearest neighbour in its own set.
 """
 
-import math
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import entropy
 from sklearn.metrics import pairwise_distances_chunked
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
 from aevb.data import model_inputs
+from aevb.files import read_tensors
 from aevb.intervals import mean_and_se
 from aevb.model import VAE
 from aevb.plumbing.params import SampleQuality, TrainSet
@@ -32,8 +29,6 @@ from aevb.research import scoring
 from aevb.research.classify import Floats, classes, features, read_classifier
 from aevb.rng import Random
 
-BLOCK = 100
-"""Samples that share a random stream; fixed, so that they do not depend on their number."""
 FOLDS = 10
 """Disjoint parts of both sets; the standard errors come from their spread."""
 SEARCHED = 1000
@@ -46,15 +41,9 @@ Indices = NDArray[np.int64]
 
 
 @torch.inference_mode()
-def samples(model: VAE, count: int, seed: int) -> tuple[Floats, Floats]:
-    """Decoder means E[x|z] and draws x ~ p(x|z) for the same z ~ N(0, I), float32 [count, 784]."""
-    means, draws = [], []
-    for block in range(math.ceil(count / BLOCK)):
-        random = Random("sample_quality", seed, block)
-        params = model.decoder(torch.from_numpy(random.normal((BLOCK, model.latent_dim))))
-        means.append(model.likelihood.mean(params))
-        draws.append(model.likelihood.sample(params, random))
-    return torch.cat(means)[:count].numpy(), torch.cat(draws)[:count].numpy()
+def draws(model: VAE, z: Floats, random: Random) -> Floats:
+    """Draws x ~ p(x|z), float32 [N, 784], for z [N, k]."""
+    return model.likelihood.sample(model.decoder(torch.from_numpy(z)), random).numpy()
 
 
 def search(points: NDArray[Any] | None, among: NDArray[Any], count: int) -> tuple[Doubles, Indices]:
@@ -75,10 +64,11 @@ def nearest(points: Floats, among: Floats) -> Floats:
     return search(points, among, 1)[0][:, 0].astype(np.float32)
 
 
-def balls(points: Doubles, centres: Doubles, radii: Doubles) -> Indices:
-    """The number of closed balls that contain each of the points, [N]."""
+def in_balls(points: Doubles, centres: Doubles, neighbours: int) -> float:
+    """The share of points that are in a ball around one of the centres."""
+    radii = search(None, centres, neighbours)[0][:, -1]
     chunks = pairwise_distances_chunked(points, centres, working_memory=64)
-    return np.concatenate([(distances <= radii).sum(1) for distances in chunks])
+    return float(np.concatenate([(distances <= radii).any(1) for distances in chunks]).mean())
 
 
 def frechet(real: Doubles, fake: Doubles) -> float:
@@ -94,22 +84,16 @@ def frechet(real: Doubles, fake: Doubles) -> float:
 
 
 def scores(real: Doubles, fake: Doubles, neighbours: int) -> dict[str, float]:
-    """Precision, recall, density, coverage and Fréchet distance."""
-    real_reach, fake_reach = (search(None, x, neighbours)[0][:, -1] for x in (real, fake))
-    around_fake = balls(fake, real, real_reach)
+    """Precision, recall and Fréchet distance."""
     return {
-        "precision": float(np.mean(around_fake > 0)),
-        "recall": float(np.mean(balls(real, fake, fake_reach) > 0)),
-        "density": float(np.mean(around_fake) / neighbours),
-        "coverage": float(np.mean(search(real, fake, 1)[0][:, 0] <= real_reach)),
+        "precision": in_balls(fake, real, neighbours),
+        "recall": in_balls(real, fake, neighbours),
         "frechet": frechet(real, fake),
     }
 
 
-def scores_with_errors(
-    real: Floats, fake: Floats, neighbours: int, suffix: str = ""
-) -> dict[str, float]:
-    """Scores of sets of equal size, each as NAME + suffix with its standard error.
+def scores_with_errors(real: Floats, fake: Floats, neighbours: int) -> dict[str, float]:
+    """Scores of sets of equal size, each with its standard error.
 
     The error is the standard deviation over ten disjoint parts of both sets divided by √10. It is
     due to the choice of both sets, not to the training of a model.
@@ -117,57 +101,38 @@ def scores_with_errors(
     x, y = real.astype(np.float64), fake.astype(np.float64)
     # Every tenth point, since the order of a set may not be random (by writer, for example).
     parts = [scores(x[i::FOLDS], y[i::FOLDS], neighbours) for i in range(FOLDS)]
-    metrics = {}
-    for name, value in scores(x, y, neighbours).items():
-        metrics[f"{name}{suffix}"] = value
-        metrics[f"{name}{suffix}_se"] = mean_and_se([part[name] for part in parts])[1]
-    return metrics
+    errors = {f"{name}_se": mean_and_se([part[name] for part in parts])[1] for name in parts[0]}
+    return scores(x, y, neighbours) | errors
 
 
-def sample_metrics(
-    network: nn.Sequential,
-    fake: Floats,
-    test: Floats,
-    train: Floats,
-    chosen: Indices,
-    neighbours: int,
-) -> dict[str, float]:
-    """All scores of samples [N, 784] against as many test images.
+def closer_to_train(fake: Floats, test: Floats, train: Floats) -> Doubles:
+    """Whether samples are closer to a training image than to all test images, [N]; ties are 1/2.
 
-    For reference, as many `chosen` training images are scored in place of the samples (`_real`).
-
-    Returns:
-        In the classifier's features, the scores and the entropy of the predicted classes in nats,
-        at most log 10 = 2.303. In pixels, for the first samples: `distance_to_train`, the mean
-        distance to the nearest training image, and that of test images (`_real`); it is 0 for
-        copies, but small for blurred images too. `closer_to_train`, the share of samples that are
-        closer to one of the `chosen` training images than to any test image, ties counted half;
-        blur does not affect it: it is 1 for copies, and about 1/2 where nothing was memorised.
+    With equally many images of both kinds the mean is about 1/2 where nothing was memorised, and 1
+    for copies of training images. Blur does not affect it.
     """
-    metrics: dict[str, float] = {}
-    test_features = features(network, test)
-    for suffix, images in (("", fake), ("_real", train[chosen])):
-        points = features(network, images)
-        metrics |= scores_with_errors(test_features, points, neighbours, suffix)
-        metrics[f"class_entropy{suffix}"] = float(entropy(np.bincount(classes(network, points))))
-    first = fake[:SEARCHED]
-    to_train, to_test = nearest(first, train[chosen]), nearest(first, test)
-    distances = {
-        "distance_to_train": nearest(first, train),
-        "distance_to_train_real": nearest(test[:SEARCHED], train),
-        "closer_to_train": (np.sign(to_test - to_train) + 1) / 2,
-    }
-    return metrics | scoring.means(distances)
+    return np.asarray((np.sign(nearest(fake, test) - nearest(fake, train)) + 1) / 2)
+
+
+def digit_changes(network: nn.Sequential, x: Floats, other: Floats) -> NDArray[np.bool_]:
+    """Whether the classifier assigns another class to the second image of each pair, [N]."""
+    before, after = (classes(network, features(network, images)) for images in (x, other))
+    return np.not_equal(before, after)
 
 
 def main(
     files: scoring.Scored,
     train: TrainSet,
+    latents: Annotated[Path, "the arrays that `latents` found for the model (.safetensors)"],
     classifier: Annotated[Path, "the trained classifier (.safetensors)"],
     figure: Annotated[Path, "samples and their nearest training images to write (.png)"],
     settings: SampleQuality,
 ) -> None:
-    """Sample, compare in features and pixels, write the scores and the figure."""
+    """Sample, compare, write the scores and the figure.
+
+    Scores are those of draws with z from the prior, with z from the mixture (`mixture_…`) and, for
+    reference, of as many training images (`real_…`).
+    """
     inputs, network = scoring.read_inputs("sample_quality", files), read_classifier(classifier)
     training, test = scoring.read_training_set(train), inputs.test
     images, neighbours = settings.images, settings.neighbours
@@ -177,20 +142,42 @@ def main(
         f"--images {images}: should be {least} or more, for {neighbours} neighbours in each of "
         f"{FOLDS} parts, and {count} at most, the number of images",
     )
-    random = Random("sample_quality order", settings.seed)
+    random = Random("sample_quality", settings.seed)
     of_test, of_train = (random.permutation(len(x))[:images] for x in (test, training))
-    means, draws = samples(inputs.model, images, settings.seed)
+    prior_z = random.normal((images, inputs.model.latent_dim))
+    mixture_z = read_tensors(latents, "latents")[0]["mixture_z"][:images]
+    scoring.require(
+        mixture_z.shape == prior_z.shape, f"{latents}: belongs to another model or test set"
+    )
+
+    pixels = inputs.metadata["binarisation"]
+    real, train_x = inputs.x[of_test], model_inputs(training, pixels)
+    real_features = features(network, real)
+    from_prior = draws(inputs.model, prior_z, random)
+    from_mixture = draws(inputs.model, mixture_z, random)
     metrics: dict[str, float] = {"images": images, "neighbours": neighbours}
-    trained_on = inputs.metadata["binarisation"]
-    for prefix, fake, pixels in (("", draws, trained_on), ("means_", means, "none")):
-        real = model_inputs(test, pixels)[of_test], model_inputs(training, pixels), of_train
-        found = sample_metrics(network, fake, *real, neighbours)
+    sets = {"": from_prior, "mixture_": from_mixture, "real_": train_x[of_train]}
+    for prefix, fake in sets.items():
+        found = scores_with_errors(real_features, features(network, fake), neighbours)
         metrics |= {f"{prefix}{name}": value for name, value in found.items()}
-    shown, gray = means[:SHOWN], model_inputs(training, "none")
+
+    gray, mu = model_inputs(test, "none"), inputs.encode(inputs.x)[0]
+    right = classes(network, features(network, gray)) == test.labels
+    metrics |= scoring.means(
+        {
+            "closer_to_train": closer_to_train(from_prior[:SEARCHED], real, train_x[of_train]),
+            "digit_changes": digit_changes(network, gray, inputs.decode(mu)),
+            "classifier_error": ~right,
+        }
+    )
+    shown, gray = inputs.decode(prior_z[:SHOWN]), model_inputs(training, "none")
     distances, places = search(shown, gray, len(RANKS))
     title = f"Decoder means and the nearest training images, {inputs.run}"
     rows = [("decoder mean", shown), *zip(RANKS, gray[places.T], strict=True)]
     save_figure(figure, rows_figure(rows, COLUMNS, title))
-    summary = "precision {precision:.3f}, recall {recall:.3f}, coverage {coverage:.3f}"
+    summary = (
+        "precision {precision:.3f}, recall {recall:.3f} (z from the mixture: "
+        "{mixture_precision:.3f}, {mixture_recall:.3f}), {digit_changes:.1%} of digits change"
+    )
     arrays: dict[str, NDArray[Any]] = {"shown": shown, "neighbours": places, "distances": distances}
     inputs.write(files, arrays, metrics, summary)

@@ -29,14 +29,14 @@ def quantiles(size: int) -> Floats:
     return np.array([round(NormalDist().inv_cdf(place), 4) for place in places], np.float32)
 
 
-def manifold(latent_dim: int, dimensions: Indices, size: int) -> Floats:
-    """Latents [size², k] that are quantiles of N(0, 1) in two dimensions and 0 in the others.
+def manifold(code: Floats, dimensions: Indices, size: int) -> Floats:
+    """Latents [size², k]: the code [k], with two dimensions at quantiles of N(0, 1).
 
-    Kingma & Welling 2013, figure 4. Row by row as in a plot: the first dimension rises to the
-    right, the second upwards. With one dimension a single row, [size, k].
+    Kingma & Welling 2013, figure 4, where k = 2. Row by row as in a plot: the first dimension rises
+    to the right, the second upwards. With one dimension a single row, [size, k].
     """
     values = quantiles(size)
-    z = np.zeros((size ** len(dimensions), latent_dim), np.float32)
+    z = np.tile(code, (size ** len(dimensions), 1))
     z[:, dimensions[0]] = np.tile(values, len(z) // size)
     if len(dimensions) > 1:
         z[:, dimensions[1]] = np.repeat(values[::-1], size)
@@ -93,7 +93,7 @@ def main(files: Files, settings: Traverse) -> None:
     plane, dimensions = by_kl[:2], by_kl[: settings.dimensions]
     values = np.linspace(-extent, extent, settings.steps, dtype=np.float32)
     z = {
-        "manifold": manifold(len(kl), plane, settings.grid),
+        "manifold": manifold(mu[image], plane, settings.grid),
         "traversals": traversals(mu[image], dimensions, values),
         "interpolations": interpolations(mu[pairs[:, 0]], mu[pairs[:, 1]], settings.steps),
     }
@@ -101,15 +101,11 @@ def main(files: Files, settings: Traverse) -> None:
     names = [f"z[{dimension}], {kl[dimension]:.2f} nats" for dimension in dimensions]
 
     where = " and upwards in ".join(f"z[{dimension}]" for dimension in plane)
-    title = (
-        f"Decoder means at quantiles of N(0, 1), rising\nto the right in {where}, others 0, {run}"
-    )
+    others = f"others at\nmu of test image {image}, a {labels[image]}, {run}"
+    title = f"Decoder means at quantiles of N(0, 1), rising\nto the right in {where}, {others}"
     save_figure(files.manifold, grid_figure(grid, settings.grid, title))
 
-    title = (
-        f"Decoder means, one dimension from {-extent:g} to {extent:g} in each row, the others at\n"
-        f"mu of test image {image}, a {labels[image]}, {run}"
-    )
+    title = f"Decoder means, one dimension from {-extent:g} to {extent:g} in each row, the {others}"
     figure = rows_figure(list(zip(names, rows, strict=True)), settings.steps, title)
     save_figure(files.traversals, figure)
 
