@@ -41,3 +41,11 @@ for name in STUDIES:
             name
         input:
             expand([str(file) for file in rules.compare_study.output], name=name),
+            expand(
+                rules.curves.output,
+                study=[
+                    f"studies/{name}/{variant}/"
+                    for variant, own in STUDIES[name].items()
+                    if own["train"]["snapshots"]
+                ],
+            ),

@@ -90,7 +90,10 @@ def main(
         best = state.best_epoch if len(held_out) else state.epoch
         write_csv(history, HISTORY, state.history)
         files = {"train": train, "validation": validation, "history": history}
-        write_model(model, run.model, {**metadata, "best_epoch": best}, **files)
+        taken = [epoch for epoch in settings.snapshots if epoch <= state.epoch]
+        metadata |= {"best_epoch": best, "snapshots": taken}
+        snapshots = {name: rows[: len(taken)] for name, rows in run.snapshots.items() if taken}
+        write_model(model, run.model, metadata, snapshots, **files)
         if provenance is not None:
             made = machine.record(train=train, validation=validation, model=model)
             setting = {"device": device, "precision": precision, "threads": settings.threads}

@@ -19,6 +19,9 @@ from aevb.files import InputError, read_tensors, write_tensors
 from aevb.likelihoods import LIKELIHOODS
 from aevb.rng import Random
 
+SNAPSHOTS = "snapshots."
+"""How the names of arrays with earlier weights begin in the file of a model."""
+
 
 class Encoder(nn.Module):
     """q(z|x) = N(mu, diag sigma²) with h = tanh(W x + b); mu and log sigma² are linear in h."""
@@ -80,6 +83,13 @@ class VAE(nn.Module):
         p = mean_image.clip(half_a_level, 1 - half_a_level)
         self.decoder.output.bias[:PIXELS] += torch.from_numpy(log(p / (1 - p)).astype(np.float32))
 
+    @torch.no_grad()
+    def initialise_as_in_the_paper(self, random: Random) -> None:
+        """Draw all weights and biases from N(0, 0.01), which has a standard deviation of 0.1."""
+        for parameter in self.parameters():
+            values = random.normal(parameter.shape) * np.float32(0.1)
+            parameter.copy_(torch.from_numpy(values))
+
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """mu and log sigma² of q(z|x), each [B, k], for images [B, D]."""
         mu, log_var = self.encoder(x)
@@ -94,12 +104,21 @@ class VAE(nn.Module):
         return self.likelihood.mean(self.decoder(z))
 
 
-def write_model(path: Path, model: VAE, metadata: Mapping[str, Any], **files: Path) -> None:
+def write_model(
+    path: Path,
+    model: VAE,
+    metadata: Mapping[str, Any],
+    snapshots: Mapping[str, Tensor] | None = None,
+    **files: Path,
+) -> None:
     """Write the weights in float32, with all that is needed to load and use them alone.
 
-    `files` are those that the model was made from or with, as for `write_tensors`.
+    `snapshots` are earlier weights, one row for each epoch in `metadata["snapshots"]`. `files` are
+    those that the model was made from or with, as for `write_tensors`.
     """
-    weights = {name: value.float().cpu().numpy() for name, value in model.state_dict().items()}
+    earlier = {f"{SNAPSHOTS}{name}": value for name, value in (snapshots or {}).items()}
+    tensors = model.state_dict() | earlier
+    weights = {name: value.float().cpu().numpy() for name, value in tensors.items()}
     architecture = {
         "latent_dim": model.latent_dim,
         "hidden": model.hidden,
@@ -114,7 +133,8 @@ def read_model(path: Path) -> tuple[VAE, dict[str, Any]]:
     Raises:
         InputError: if the file is missing or damaged, or its weights do not fit its metadata.
     """
-    weights, metadata = read_tensors(path, "model")
+    tensors, metadata = read_tensors(path, "model")
+    weights = {name: tensors[name] for name in tensors if not name.startswith(SNAPSHOTS)}
     for name, known in (("likelihood", LIKELIHOODS), ("binarisation", BINARISATIONS)):
         if metadata.get(name) not in list(known):
             raise InputError(

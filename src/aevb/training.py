@@ -81,7 +81,11 @@ class Training:
         precision: str = "float32",
     ) -> None:
         self.settings, self.seed, self.device = settings, seed, device
-        model.initialise(Random("initialise", seed), train.images.mean(0).flatten() / 255)
+        random = Random("initialise", seed)
+        if settings.initialisation == "paper":
+            model.initialise_as_in_the_paper(random)
+        else:
+            model.initialise(random, train.images.mean(0).flatten() / 255)
         self.model = model.to(device)
         exact_steps = precision == "exact"
         self.optimiser = Optimiser(settings.optimiser, list(model.parameters()), exact_steps)
@@ -99,7 +103,12 @@ class Training:
 
         self.steps = math.ceil(len(train) / settings.batch_size)
         self.sums = torch.zeros(self.steps, 2, device=device)
-        self.best = {name: value.clone() for name, value in self.model.state_dict().items()}
+        weights = self.model.state_dict()
+        self.best = {name: value.clone() for name, value in weights.items()}
+        kept = len(settings.snapshots)
+        self.snapshots = {
+            name: value.new_zeros(kept, *value.shape) for name, value in weights.items()
+        }
         self.state = State()
 
     def run(
@@ -126,6 +135,7 @@ class Training:
                     terms = bound_terms(self.model, x, eps)
                     loss = -elbo(terms).mean()
                     loss.backward()
+                    self.add_gradient_of_prior()
                     self.sums[step] = torch.stack(
                         (terms.log_px_given_z.detach().mean(0).sum(), terms.kl.detach().sum())
                     )
@@ -159,6 +169,19 @@ class Training:
         return learning_rate((self.state.epoch * self.steps + step) / total, self.settings)
 
     @torch.no_grad()
+    def add_gradient_of_prior(self) -> None:
+        """Add the gradient of −log p(θ) / N, N training images, to that of −ELBO per image.
+
+        θ are the decoder's weights and biases, and p(θ) = N(0, I / weight_decay). One
+        multiplication and one addition for each of them are exact on any machine.
+        """
+        if self.settings.weight_decay:
+            share = self.settings.weight_decay / len(self.pixels)
+            for weight in self.model.decoder.parameters():
+                if weight.grad is not None:
+                    weight.grad += weight * share
+
+    @torch.no_grad()
     def validate(self) -> tuple[float, float]:
         """Means of log p(x|z) and of the KL over the validation images; nan if there are none."""
         x, eps = self.validation
@@ -173,7 +196,7 @@ class Training:
         return mean(log_px_given_z), mean(kl)
 
     def end_epoch(self) -> None:
-        """Validate, keep the weights if they are the best so far, add a line to the history.
+        """Validate, add a line to the history, keep the weights if they are the best or asked for.
 
         Raises:
             InputError: if the training has diverged.
@@ -188,10 +211,14 @@ class Training:
         state.epoch += 1
         state.step = 0
         state.history.append([state.epoch, rate, *train, *validation])
+        weights = self.model.state_dict().items()
         if validation[0] > state.best_elbo:
             state.best_elbo, state.best_epoch = validation[0], state.epoch
-            for name, value in self.model.state_dict().items():
+            for name, value in weights:
                 self.best[name].copy_(value)
+        if state.epoch in self.settings.snapshots:
+            for name, value in weights:
+                self.snapshots[name][self.settings.snapshots.index(state.epoch)] = value
 
     def check_finite(self, validation_elbo: float = 0.0) -> None:
         """Check that terms and weights are finite, so that no diverged training is saved.
@@ -214,6 +241,7 @@ class Training:
         return {
             **{f"model.{name}": value for name, value in self.model.state_dict().items()},
             **{f"best.{name}": value for name, value in self.best.items()},
+            **{f"snapshots.{name}": value for name, value in self.snapshots.items()},
             **{f"optimiser.{name}": value for name, value in self.optimiser.state_dict().items()},
             "sums": self.sums,
         }

@@ -129,7 +129,7 @@ def reference_terms(w: dict[str, Tensor], x: Tensor, eps: Tensor, likelihood: st
         ("bernoulli", {"binarisation": "static", "mc_samples": 3}),
         ("continuous_bernoulli", {"binarisation": "none"}),
         ("gaussian", {"binarisation": "none", "mc_samples": 2}),
-        ("bernoulli", {"optimiser": "adagrad"}),
+        ("bernoulli", {"optimiser": "adagrad", "weight_decay": 100, "initialisation": "paper"}),
     ],
 )
 def test_steps_are_the_optimisers_on_the_elbo(small_sets, steps, likelihood, settings):
@@ -152,7 +152,9 @@ def test_steps_are_the_optimisers_on_the_elbo(small_sets, steps, likelihood, set
         log_px_given_z, kl = reference_terms(w, x.double(), eps.double(), likelihood)
         bound = log_px_given_z.mean(0) - kl
         reference.zero_grad()
-        (-bound.mean()).backward()
+        squares = sum(value.square().sum() for name, value in w.items() if "decoder" in name)
+        prior = settings.get("weight_decay", 0) * squares / 2
+        (prior / 60 - bound.mean()).backward()
         reference.step()
         terms = (bound.sum(), log_px_given_z.mean(0).sum(), kl.sum())
         sums.append([float(term.detach()) for term in terms])
@@ -188,6 +190,28 @@ def test_gradient_of_a_step_is_that_of_the_formulas(small_sets, steps, precision
     assert {value.dtype for value in gradients} == {torch.float32}
     actual = torch.cat([value.flatten() for value in gradients]).double()
     assert low < (actual - exact).norm() / exact.norm() < high
+
+
+@pytest.mark.parametrize("precision", ["float32", "exact"])
+def test_weight_decay_adds_the_gradient_of_the_prior(small_sets, precision):
+    """That of −log N(θ; 0, 1/λ) / N is λ θ / N, and one product and one sum have exact bits."""
+    found = []
+    for decay in (0.0, 3.0):
+        run = training(small_sets, (25, 0), max_epochs=1, precision=precision, weight_decay=decay)
+        run.optimiser.step = lambda _, run=run: found.append(
+            {name: weight.grad.numpy() for name, weight in run.model.named_parameters()}
+        )
+        run.run()
+    for name, weight in run.model.named_parameters():
+        added = weight.detach().numpy() * np.float32(3 / 25) if "decoder" in name else 0
+        np.testing.assert_array_equal(found[1][name], found[0][name] + added)
+
+
+def test_initial_weights_of_the_paper(small_sets):
+    """All from N(0, 0.01), which has a standard deviation of 0.1."""
+    run = training(small_sets, initialisation="paper")
+    for name, value in run.model.named_parameters():
+        assert stats.kstest(value.detach().flatten() / 0.1, "norm").pvalue > 1e-4, name
 
 
 def test_training_starts_at_the_mean_image(small_sets):
@@ -294,6 +318,16 @@ def test_when_patience_is_over(small_sets, values, patience, epochs, best):
     assert (len(after), run.state.epoch, run.state.best_epoch) == (epochs, epochs, best)
     assert weights(run) == after[best - 1]
     assert history(run)["validation_elbo"].tolist() == values[:epochs]
+
+
+def test_snapshots_are_the_weights_after_their_epochs(small_sets):
+    run = training(small_sets, (60, 0), decay=0, max_epochs=4, snapshots=[1, 3])
+    run.run()
+    for row, epoch in enumerate((1, 3)):
+        shorter = training(small_sets, (60, 0), decay=0, max_epochs=epoch)
+        shorter.run()
+        snapshot = {name: rows[row].numpy().tobytes() for name, rows in run.snapshots.items()}
+        assert snapshot == weights(shorter)
 
 
 def test_without_validation_images_the_last_weights_are_kept(small_sets):

@@ -71,7 +71,7 @@ def test_dvc_watches_the_sections_that_a_command_uses_and_no_others() -> None:
 def test_every_parameter_reaches_a_stage(tmp_path: Path) -> None:
     jobs = graph.snakemake_graph(graph.copy_tree(tmp_path / "tree"), "all", "research")
     flags = {word for job in jobs.values() for word in job.command}
-    lists = {"sha256"}  # empty by default
+    lists = {"sha256", "snapshots"}  # empty by default
     assert {key for own in DEFAULTS.values() for key in own} - lists <= {
         word.removeprefix("--") for word in flags
     }

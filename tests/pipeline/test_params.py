@@ -90,10 +90,12 @@ def test_wrong_values_are_named_and_the_ends_of_a_range_are_allowed(section, key
         assert f"{section}.{key}" in message, value
         assert "^" not in message  # no regular expression
     items = schema.get("items", schema)
+    longest = {"max_epochs": 10**6} if key == "snapshots" else {}
     if items["type"] in ("integer", "number"):
         for value, inside in limits(items):
             if inside:
-                params.check({section: {key: value if items is schema else [value]}}, base=DEFAULTS)
+                value = value if items is schema else [value]
+                params.check({section: longest | {key: value}}, base=DEFAULTS)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +110,8 @@ def test_wrong_values_are_named_and_the_ends_of_a_range_are_allowed(section, key
         ({"train": {"max_epochs": "40"}}, "should be a valid integer; write it without quotes"),
         ({"train": {"decay": "0.5"}}, "should be a valid number; write it without quotes"),
         ({"runs": {"latent_dims": [3, 20, 3]}}, "[3, 20, 3] and should hold each number once"),
+        ({"train": {"snapshots": [4, 2]}}, "train.snapshots is [4, 2] and should ascend"),
+        ({"train": {"snapshots": [1, 41]}}, "up to at most max_epochs"),
         ({"data": {"sha256": ["0" * 64] * 3}}, "should hold four checksums or none"),
         ({"data": {"sha256": ["0"]}}, "should be a SHA-256 checksum"),
         ({"data": {"mirror": "a b" * 9999}}, "should be a path or URL without spaces"),

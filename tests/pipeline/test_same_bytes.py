@@ -9,15 +9,15 @@ from stages import run_stage
 PUBLISHED = {
     "split/train": "0e146aa862f89e23",
     "split/test": "8bcd2af1a3e494b3",
-    "model": "09841eb7c12fbf72",
+    "model": "84ff0daf98ad4e15",
     "history/k2-seed0.csv": "876db4b8e24efc57",
     "metrics/k2-seed0.json": "3e6d76c3f29f9496",
-    "evaluation/k2-seed0.safetensors": "00422dacd02909ec",
-    "samples/k2-seed0.safetensors": "3efbb248c1061712",
-    "reconstructions/k2-seed0.safetensors": "df1ee81ccc6a157a",
+    "evaluation/k2-seed0.safetensors": "3947829378e8af1e",
+    "samples/k2-seed0.safetensors": "bc749f7f65a84fa3",
+    "reconstructions/k2-seed0.safetensors": "fc8b819feb3e6e01",
     "comparison/table.csv": "851c1e2a627e08d1",
     "comparison/discussion.md": "d42d1a8be9dcda45",
-    "comparison/record.json": "11cc40a9f09f74e7",
+    "comparison/record.json": "f6e6c7f3f03d1d49",
 }
 
 

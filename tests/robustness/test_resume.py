@@ -30,7 +30,7 @@ from stages import Outcome, edit_tensors, error_line, run_script
 EPOCH = 30
 """Steps in an epoch, which has 300 images."""
 FLAGS = "--latent_dim 2 --hidden 16 --batch_size 10 --patience 1000 --device cpu"
-SHORT = ("--max_epochs", "4")
+SHORT = ("--max_epochs", "4", "--snapshots", "1", "3")
 MEDIUM = ("--max_epochs", "30")
 OFTEN = ("--checkpoint_seconds", "0")
 SCRIPT = [sys.executable, str(ROOT / "src" / "train.py")]
@@ -281,7 +281,8 @@ def test_every_parameter_is_in_the_key(set_files):
     other = {
         "likelihood": "gaussian", "hidden": "17", "binarisation": "none", "learning_rate": "0.004",
         "optimiser": "adagrad", "decay": "0.25", "batch_size": "11", "mc_samples": "2",
-        "max_epochs": "41", "patience": "1001", "threads": "2", "latent_dim": "3", "seed": "1",
+        "max_epochs": "41", "initialisation": "paper", "weight_decay": "1", "snapshots": "1",
+        "patience": "1001", "threads": "2", "latent_dim": "3", "seed": "1",
     }  # fmt: skip
     resolved = {"precision", "device"}  # of these, what `auto` stands for
     parameters = {*Model.model_fields, *Train.model_fields, "latent_dim", "seed"}

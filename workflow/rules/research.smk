@@ -97,6 +97,26 @@ rule sample_quality:
         "python src/research.py sample_quality {params.files} {params.flags} --log {log}"
 
 
+# One for all runs of params.yaml, or of a variant of a study.
+rule curves:
+    input:
+        train=TRAIN,
+        test=TEST,
+        models=lambda wildcards: every_run(wildcards.study, MODEL),
+        code=research_code("curves"),
+    output:
+        expand("results/{{study}}curves/{name}", name=["table.csv", "table.md", "curves.png"]),
+    log:
+        "logs/{study}curves.log",
+    params:
+        threshold=lambda wildcards: values(wildcards.study)["latents"]["threshold"],
+        flags=flags("runs"),
+    shell:
+        "python src/research.py curves --results results/{wildcards.study} "
+        "--train {input.train} --test {input.test} --output results/{wildcards.study}curves "
+        "--threshold {params.threshold} {params.flags} --log {log}"
+
+
 rule compare_research:
     input:
         found=found_on_the_runs,

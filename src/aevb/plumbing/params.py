@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 
 from aevb.datasets import DATASETS
 
@@ -47,6 +47,13 @@ def _four_or_none(values: list[str]) -> list[str]:
 def _each_once(values: list[int]) -> list[int]:
     if len({*values}) < len(values):
         raise ValueError("should hold each number once")
+    return values
+
+
+def _ascending_epochs(values: list[int], others: ValidationInfo) -> list[int]:
+    last = others.data.get("max_epochs", 0)  # missing if it is itself wrong
+    if values != sorted({*values}) or (last and values and values[-1] > last):
+        raise ValueError("should ascend up to at most max_epochs")
     return values
 
 
@@ -125,8 +132,17 @@ class Train(Section):
     )
     batch_size: Positive = param(256, "images per minibatch")
     mc_samples: Positive = param(1, "samples of z per image (r in the estimator)")
+    initialisation: Literal["default", "paper"] = param(
+        "default", "initial weights; paper: N(0, 0.01)"
+    )
+    weight_decay: float = param(
+        0.0, "precision of a Gaussian prior on the decoder's weights", ge=0, le=1e6
+    )
     max_epochs: Positive = param(40, "largest number of passes over the training set")
     patience: Positive = param(10, "epochs without a better validation ELBO before training stops")
+    snapshots: Annotated[list[Positive], AfterValidator(_ascending_epochs)] = param(
+        [], "epochs after which the weights are also kept, to score them later"
+    )
     precision: Literal["exact", "float32", "bfloat16", "auto"] = param(
         "exact", "exact: same bytes on any machine"
     )

@@ -23,6 +23,11 @@ def settings(runs: Sequence[Run]) -> str:
     if validated:
         stopping += f", or when the validation ELBO has not risen for {values['patience']} epochs"
         kept = "those with the best validation ELBO"
+    optimiser = f"{values['optimiser'].title()}, {values['batch_size']} images per minibatch"
+    if values["weight_decay"]:
+        optimiser += f", weight decay {values['weight_decay']:g}"
+    if values["initialisation"] == "paper":
+        optimiser += ", initial weights from N(0, 0.01)"
     rows = {
         "data": f"{DATASETS[values['data']['name']].title}: {training}; "
         f"{metrics['images']:,} test images",
@@ -30,7 +35,7 @@ def settings(runs: Sequence[Run]) -> str:
         "likelihood": values["likelihood"].replace("_", " "),
         "dimensions of z": f"k = {_listed(run.latent_dim for run in runs)}",
         "hidden layers": f"{values['hidden']} tanh units each",
-        "optimiser": f"{values['optimiser'].title()}, {values['batch_size']} images per minibatch",
+        "optimiser": optimiser,
         "learning rate": f"{values['learning_rate']}, decaying linearly to 0 in the last "
         f"{100 * values['decay']:g} % of training",
         "samples of z per image": f"r = {values['mc_samples']} in training, "
