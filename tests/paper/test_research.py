@@ -32,7 +32,7 @@ def test_help_lists_the_stages_and_an_unknown_stage_is_one_line():
     )
     assert (shown.returncode, unknown.returncode) == (0, 2)
     listed = re.findall(r"^  (\w+) +[A-Z].*\.$", shown.stdout, re.MULTILINE)
-    assert listed == sorted([*STAGES, "classify", "compare", "traverse"])
+    assert listed == sorted([*STAGES, "classify", "compare", "curves", "traverse"])
     assert unknown.stderr.startswith(
         "research.py: error: argument stage: invalid choice: 'ladder' "
     )

@@ -38,7 +38,7 @@ def test_help_describes_every_flag_and_its_default(stage, monkeypatch):
         assert re.search(rf"--{name} PATH [^-]+ \(required\)", text), name
 
 
-@pytest.mark.parametrize("stage", ["split", "research iwae"])
+@pytest.mark.parametrize("stage", ["split", "research inference_gap"])
 @pytest.mark.parametrize("words", [["--unheard", "1"], ["a\nb"], ["--lo", "x"], ["--log"]])
 def test_wrong_usage_is_reported_in_one_line(workspace, tmp_path, stage, words):
     outcome = run_stage(stage, workspace, tmp_path / "output", *words)

@@ -63,6 +63,6 @@ def test_snakemake_names_the_file_with_the_mistake(tmp_path):
     (tree / "small.yaml").write_text('train: {max_epochs: "4"}')
     output = run("snakemake -n --cores 1 --configfile params.yaml small.yaml", tree, code=1)
     assert "\n--configfile small.yaml: train.max_epochs is '4'" in output
-    output = run("snakemake -n --cores 1 --config 'ladder={images: 3}'", tree, code=1)
-    assert "\n--config (for numbers, use --configfile): ladder is now called iwae" in output
+    output = run("snakemake -n --cores 1 --config 'ais={images: 3}'", tree, code=1)
+    assert "\n--config (for numbers, use --configfile): ais is now called inference_gap" in output
     assert "Traceback (most recent call last)" not in output
