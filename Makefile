@@ -25,7 +25,6 @@ endef
 .PHONY: results report handin playground test slow-test full-test slurm slurm-test lint check repro verify diff bench generated documents lock clean help
 
 results: $(ready)  ## set up .venv and run the experiment
-	@python src/repair.py
 	@$(stopped) snakemake
 	@echo && cat results/comparison/table.md && echo
 	@echo "Figures: results/comparison/*.png"
@@ -36,12 +35,10 @@ report: results  ## report.html: tables, figures and the workflow in one file
 	@echo "Open report.html in a browser."
 
 handin: $(ready)  ## the answers to the exercises with the present numbers, as HTML and PDF
-	@python src/repair.py
 	@$(stopped) snakemake handin
 	@echo "Open results/handin/answers.html or results/handin/answers.pdf."
 
 playground: $(ready)  ## a page on which you draw digits and move through the latent space
-	@python src/repair.py
 	@$(stopped) snakemake playground
 	@echo "Open results/playground.html in a browser."
 
