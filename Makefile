@@ -25,7 +25,6 @@ endef
 .PHONY: results report handin playground test slow-test full-test slurm slurm-test lint check repro verify diff bench generated documents lock clean help
 
 results: $(ready)  ## set up .venv and run the experiment
-	@python src/repair.py
 	@$(stopped) snakemake
 	@echo && cat results/comparison/table.md && echo
 	@echo "Figures: results/comparison/*.png"
@@ -41,7 +40,6 @@ handin: results  ## the answers to the exercises with the present numbers, as HT
 	@echo "Open results/handin/answers.html or results/handin/answers.pdf."
 
 playground: $(ready)  ## a page on which you draw digits and move through the latent space
-	@python src/repair.py
 	@$(stopped) snakemake playground
 	@echo "Open results/playground.html in a browser."
 

@@ -10,6 +10,7 @@ report: "workflow/report/workflow.rst"
 
 include: "workflow/rules/messages.smk"
 include: "workflow/rules/common.smk"
+include: "workflow/rules/controller.smk"
 include: "workflow/rules/main.smk"
 include: "workflow/rules/compare.smk"
 include: "workflow/rules/research.smk"

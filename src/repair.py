@@ -1,10 +1,9 @@
-"""Repair what an interrupted DVC or Snakemake left in this folder, and report it in one line.
+"""Repair what an interrupted DVC left in this folder, and report it in one line.
 
-Nothing is repaired while the engine is running here.
+Nothing is repaired while DVC is running here.
 """
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,12 +16,12 @@ import yaml
 LOCK, RWLOCK = Path("dvc.lock"), Path(".dvc/tmp/rwlock")
 
 
-def running(engine: str, file: Path) -> bool:
-    """Whether the owner of a file runs an engine in this folder, or in one that is not visible."""
+def running(file: Path) -> bool:
+    """Whether the owner of a file runs DVC in this folder, or in one that is not visible."""
     for process in psutil.process_iter(["cmdline", "cwd", "uids"]):
         words = [Path(word).name for word in (process.info["cmdline"] or [])[:3]]
         here = process.info["cwd"] in (None, os.getcwd())
-        if engine in words and here and process.info["uids"].real == file.stat().st_uid:
+        if "dvc" in words and here and process.info["uids"].real == file.stat().st_uid:
             return True
     return False
 
@@ -44,18 +43,10 @@ def obstacles() -> Iterator[Path]:
     yield from (path for path in Path(".dvc/cache/runs").glob("*/*/") if not any(path.iterdir()))
 
 
-for path in [path for path in obstacles() if not running("dvc", path)]:
+for path in [path for path in obstacles() if not running(path)]:
     git = ["git", "restore", "dvc.lock"]
     if path == LOCK and subprocess.run(git, capture_output=True, check=False).returncode == 0:
         print("repair: dvc.lock was damaged; restored it from git", file=sys.stderr)
         continue
     path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
     print(f"repair: removed {path}, with which DVC cannot start", file=sys.stderr)
-
-locks = list(Path(".snakemake/locks").glob("*.lock"))
-if locks and not running("snakemake", locks[0]):
-    if shutil.which("sbatch"):
-        sys.exit("repair: Snakemake was killed; if none runs on another node: snakemake --unlock")
-    for path in locks:
-        path.unlink()
-    print("repair: removed the lock of a Snakemake that was killed", file=sys.stderr)

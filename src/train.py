@@ -36,7 +36,10 @@ def main(
     checkpoints: Annotated[Path, "folder for the checkpoint"] = Path("checkpoints"),
     checkpoint_seconds: Annotated[Seconds, "seconds between checkpoints"] = 30.0,
 ) -> None:
-    """Train, write the model and its history, remove the checkpoint."""
+    """Train, write the model and its history.
+
+    While another process writes the same model, this one waits and then takes its result.
+    """
     machine.repeatable(settings.threads)
     device = machine.resolve_device(settings.device, settings.precision)
     precision = machine.resolve_precision(settings.precision, device)
@@ -58,16 +61,20 @@ def main(
         "train_images": len(images),
     }
     code = {"torch": torch.__version__, "content": content(train, validation)}
-    checkpoint = Checkpoint(checkpoints, metadata | code, checkpoint_seconds)
+    checkpoint = Checkpoint(checkpoints, model.stem, metadata | code, checkpoint_seconds)
     vae = VAE(latent_dim, architecture.hidden, architecture.likelihood)
     run = Training(vae, images, held_out, settings, seed, device, precision)
     name = f"train k = {latent_dim}, seed {seed}"
-    with exclusive(model), exclusive(checkpoint.path):
+    with exclusive(model, checkpoint.path, max(10.0, 10 * checkpoint_seconds)):
         if saved := checkpoint.load():
             try:
                 run.load_state_dict(*saved)
-                position = run.state.epoch + 1, run.state.step, checkpoint.path
-                cli.log.info("%s: resumed in epoch %d, step %d, from %s", name, *position)
+                if run.is_over():
+                    text = "%s: had finished; its state was kept in %s"
+                    cli.log.info(text, name, checkpoint.finished)
+                else:
+                    position = run.state.epoch + 1, run.state.step, checkpoint.path
+                    cli.log.info("%s: resumed in epoch %d, step %d, from %s", name, *position)
             except InputError as error:
                 cli.log.warning("%s: %s; training restarts", checkpoint.path, error)
         bar = cli.progress(None, name, settings.max_epochs, "epoch", run.state.epoch)
@@ -86,6 +93,7 @@ def main(
                 cli.log.error("%s: stopped by %s, checkpoint %s", name, stop, checkpoint.path)
                 sys.exit(128 + stop.number)
 
+        checkpoint.finish(*run.state_dict())
         state = run.state
         best = state.best_epoch if len(held_out) else state.epoch
         write_csv(history, HISTORY, state.history)
@@ -98,7 +106,6 @@ def main(
             made = machine.record(train=train, validation=validation, model=model)
             setting = {"device": device, "precision": precision, "threads": settings.threads}
             write_json(provenance, made | setting)
-        checkpoint.remove()
     cli.log.info("%s: %d epochs, best %d, wrote %s", name, state.epoch, best, model)
 
 

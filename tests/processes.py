@@ -45,6 +45,14 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
     process.wait(TIMEOUT)
 
 
+def lives(process: subprocess.Popen[bytes]) -> bool:
+    """Whether a process, or one that it started, is still running."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, 0)
+        return True
+    return False
+
+
 def wait_for(ready: Callable[[], object], *processes: subprocess.Popen[bytes]) -> bool:
     """Wait until something is true; False if one of the processes ended before that."""
     end = time.monotonic() + TIMEOUT

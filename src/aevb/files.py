@@ -7,6 +7,8 @@ because several are written in random order.
 """
 
 import csv
+import fcntl
+import filecmp
 import glob
 import hashlib
 import json
@@ -38,20 +40,23 @@ class InputError(Exception):
 def atomic(path: Path) -> Iterator[Path]:
     """A temporary path that is renamed to `path` if the block succeeds and removed otherwise.
 
-    A reader sees either the old file or the complete new one. Missing folders are created.
-    Temporary files of processes that were killed are removed.
+    A reader sees either the old file or the complete new one. A file that has the same content
+    already is left as it is, with its time. Missing folders are created. Temporary files of
+    processes that were killed are removed: they are locked by their writers, on any node.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for half in path.parent.glob(f".{glob.escape(path.name)}.*-*.tmp"):
-        with suppress(OSError, ValueError):  # for example a process of another user
-            try:
-                os.kill(int(half.name.split(".")[-2].split("-")[0]), 0)
-            except ProcessLookupError:
-                half.unlink()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    for half in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with suppress(OSError), half.open("r+b") as left:  # in use, of another user, just removed
+            fcntl.flock(left, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            half.unlink()
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with temporary.open("xb") as writer:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(writer, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield temporary
+        if not (path.is_file() and filecmp.cmp(temporary, path, shallow=False)):
+            os.replace(temporary, path)
     except OSError as error:
         error.filename = error.filename or str(path)  # a full disk does not say which file
         raise

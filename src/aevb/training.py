@@ -62,10 +62,6 @@ class State:
     best_epoch: int = 0
     history: list[list[float]] = field(default_factory=list)
 
-    def patience_is_over(self, patience: int) -> bool:
-        """Whether the validation ELBO has not risen for `patience` epochs."""
-        return self.best_epoch > 0 and self.epoch - self.best_epoch >= patience
-
 
 class Training:
     """The training of one model, which can be stopped after any step and resumed."""
@@ -127,7 +123,7 @@ class Training:
             InputError: if the training diverges.
         """
         state, settings = self.state, self.settings
-        while state.epoch < settings.max_epochs and not state.patience_is_over(settings.patience):
+        while not self.is_over():
             order = Random("order", self.seed, state.epoch).permutation(len(self.pixels))
             for step in range(state.step, self.steps):
                 x, eps = self.batch(order[step * settings.batch_size :][: settings.batch_size])
@@ -148,6 +144,12 @@ class Training:
             callback(state.epoch)
         if len(self.validation[0]):
             self.model.load_state_dict(self.best)
+
+    def is_over(self) -> bool:
+        """Whether it was the last epoch, or the validation ELBO has not risen for too long."""
+        state, settings = self.state, self.settings
+        impatient = state.epoch - state.best_epoch >= settings.patience
+        return state.epoch >= settings.max_epochs or (state.best_epoch > 0 and impatient)
 
     def batch(self, index: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """The images and the noise of the present step, float32 [B, D] and [R, B, k].

@@ -375,7 +375,7 @@ class StopsAt(Checkpoint):
     """A checkpoint that is due after so many steps and then asks to stop, as a signal would."""
 
     def __init__(self, folder: Path, step: int) -> None:
-        super().__init__(folder, "key", math.inf)
+        super().__init__(folder, "model", "key", math.inf)
         self.left = step
 
     def due(self) -> bool:

@@ -8,10 +8,12 @@ import pickle
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -47,8 +49,13 @@ def disk(tmp_path) -> Iterator[Path]:
 def test_a_disk_that_is_full_or_read_only(stage, workspace, disk):
     """The error is one line, every file on the disk is whole, and the next run completes."""
     output = disk / "output"
+
+    def made() -> dict[str, bytes]:
+        shutil.rmtree(output / "checkpoints", ignore_errors=True)
+        return contents(output, ".")
+
     assert run_stage(stage, workspace, output).code == 0
-    good = contents(output, ".")
+    good = made()
     assert good.items() <= contents(workspace, ".").items()  # a stage repeats its bytes
     for name in good:
         (output / name).write_bytes(b"old")
@@ -59,17 +66,17 @@ def test_a_disk_that_is_full_or_read_only(stage, workspace, disk):
     assert line.startswith(f"{stage.split()[0]}: error: ")
     assert "No space left on device" in line
     assert str(output) in line
-    left = contents(output, ".")
+    left = made()
     assert left.keys() == good.keys()
     assert all(content in (b"old", good[name]) for name, content in left.items())
 
     (disk / "filler").unlink()
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     assert str(output) in error_line(run_stage(stage, workspace, output))
-    assert contents(output, ".") == left
+    assert made() == left
     subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
     assert run_stage(stage, workspace, output).code == 0
-    assert contents(output, ".") == good
+    assert made() == good
 
 
 # Inputs that cannot be used.
@@ -198,41 +205,65 @@ def test_an_evaluation_needs_two_images(workspace_copy, tmp_path):
 # Locks.
 
 
+def alone(path: Path) -> AbstractContextManager[None]:
+    """Lock a file, or wait for 0.3 s for a process that writes no checkpoint."""
+    return exclusive(path, path.with_name("checkpoint"), 0.3)
+
+
 def test_a_lock_is_held_by_one_at_a_time(tmp_path):
     path = tmp_path / "new" / "file"
-    with exclusive(path), exclusive(path.with_name("another")):
+    with alone(path), alone(path.with_name("another")):
         for _ in range(2):  # being refused leaves it locked
-            with pytest.raises(InputError, match=f"process {os.getpid()} "), exclusive(path):
+            with pytest.raises(InputError, match=f"process {os.getpid()} "), alone(path):
                 pass
     assert not list(path.parent.iterdir())
-    with pytest.raises(ZeroDivisionError), exclusive(path):
+    with pytest.raises(ZeroDivisionError), alone(path):
         raise ZeroDivisionError
-    with exclusive(path):
+    with alone(path):
         pass
+
+
+def test_a_process_waits_while_the_holder_of_a_lock_writes_checkpoints(tmp_path):
+    path, order = tmp_path / "file", []
+
+    def wait() -> None:
+        with alone(path):
+            order.append("second")
+
+    second = Thread(target=wait)
+    with alone(path):
+        second.start()
+        for number in range(10):
+            path.with_name("checkpoint").touch()
+            os.utime(path.with_name("checkpoint"), (number, number))
+            sleep(0.1)
+        order.append("first")
+    second.join()
+    assert order == ["first", "second"]
 
 
 def test_a_lock_file_that_was_removed_is_no_lock(tmp_path, monkeypatch):
     """The previous holder may remove the file after the next process has opened it."""
     path = tmp_path / "file"
-    lock = fcntl.flock
+    lock, calls = fcntl.flock, []
 
     def late(*arguments: Any) -> None:
-        (tmp_path / ".file.lock").unlink()
+        if not calls:
+            path.with_name(".file.lock").unlink()
+        calls.append(arguments)
         lock(*arguments)
 
     monkeypatch.setattr(fcntl, "flock", late)
-    with pytest.raises(InputError, match="just finished it; run again"), exclusive(path):
-        pass
-    monkeypatch.undo()
-    with exclusive(path):
-        pass
+    with alone(path):
+        assert len(calls) == 2
+        assert path.with_name(".file.lock").exists()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_a_lock_file_of_another_user_blocks_only_while_it_is_locked():
     nobody = 65534
     with TemporaryDirectory() as name:
-        os.chmod(name, 0o777)
+        os.chmod(name, 0o1777)  # nobody cannot remove the file
         path = Path(name, "file")
         lock = path.with_name(".file.lock")
         lock.touch(0o644)
@@ -241,7 +272,7 @@ def test_a_lock_file_of_another_user_blocks_only_while_it_is_locked():
                 fcntl.flock(file, fcntl.LOCK_EX if locked else fcntl.LOCK_UN)
                 os.seteuid(nobody)
                 try:
-                    with pytest.raises(InputError) if locked else nullcontext(), exclusive(path):
+                    with pytest.raises(InputError) if locked else nullcontext(), alone(path):
                         pass
                 finally:
                     os.seteuid(0)
@@ -252,6 +283,6 @@ def test_a_file_system_without_locks_is_reported(tmp_path, monkeypatch, caplog):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", unsupported)
-    with exclusive(tmp_path / "file"):
+    with alone(tmp_path / "file"):
         assert "start no second training" in caplog.text
     assert not list(tmp_path.iterdir())

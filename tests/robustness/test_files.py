@@ -2,6 +2,7 @@
 errors.
 """
 
+import fcntl
 import json
 import os
 import subprocess
@@ -26,6 +27,7 @@ from aevb.files import (
     write_csv,
     write_json,
     write_tensors,
+    write_text,
 )
 
 ARRAYS = {
@@ -77,14 +79,25 @@ def test_atomic_keeps_the_old_file_if_the_block_fails(tmp_path):
 
 
 def test_atomic_removes_what_killed_processes_left(tmp_path):
-    process = subprocess.Popen(["true"])
-    process.wait()
-    for pid in (process.pid, os.getpid()):
-        (tmp_path / f".file.{pid}-01234567.tmp").write_text("half")
-    with atomic(tmp_path / "file") as temporary:
-        temporary.write_text("whole")
-    left = {path.name for path in tmp_path.iterdir()}
-    assert left == {"file", f".file.{os.getpid()}-01234567.tmp"}
+    """A file that another process still writes is locked, whatever node it is on."""
+    path = tmp_path / "file"
+    left, in_use = (tmp_path / f".file.{name}.tmp" for name in ("left", "in-use"))
+    left.write_text("half")
+    with in_use.open("w") as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+        write_text(path, "whole")
+    assert set(tmp_path.iterdir()) == {path, in_use}
+
+
+def test_a_file_with_the_same_content_is_left_as_it_is(tmp_path):
+    """So a stage that outlives its engine does not make what was made of its outputs outdated."""
+    path = tmp_path / "file"
+    for content, time in {"old": 2, "new": 1}.items():
+        path.write_text("old")
+        os.utime(path, (2, 2))
+        write_text(path, content)
+        assert path.read_text() == content
+        assert (path.stat().st_mtime == 2) == (time == 2)
 
 
 def test_json_has_one_form(tmp_path):

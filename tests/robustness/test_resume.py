@@ -9,8 +9,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from threading import Timer
 from typing import Any
 from unittest.mock import Mock
 
@@ -23,8 +25,17 @@ from aevb.plumbing import dependencies
 from aevb.plumbing.checkpoints import Checkpoint
 from aevb.plumbing.params import Model, Train
 from graph import ROOT, TIMEOUT, run
-from processes import kill_at_random, running, start, steps_resumed, steps_saved, wait_for
-from repository import MODEL, clone, commit, edit
+from processes import (
+    kill_at_random,
+    kill_group,
+    lives,
+    running,
+    start,
+    steps_resumed,
+    steps_saved,
+    wait_for,
+)
+from repository import MODEL, clone, commit, copy, edit, made
 from stages import Outcome, edit_tensors, error_line, run_script
 
 EPOCH = 30
@@ -59,7 +70,7 @@ def saved(output: Path) -> int:
 def results(output: Path) -> tuple[bytes, bytes]:
     """The bytes of model and history; no other file may be left."""
     left = {path.name for path in output.rglob("*")} - {"log"}
-    assert left == {"model", "history", "checkpoints"}
+    assert left == {"model", "history", "checkpoints", "model-finished.safetensors"}
     return (output / "model").read_bytes(), (output / "history").read_bytes()
 
 
@@ -135,7 +146,7 @@ def test_files_of_a_killed_process_are_removed(set_files, stopped, undisturbed):
     (path,) = (stopped / "checkpoints").iterdir()
     for target in (path, stopped / "model"):
         target.with_name(f".{target.name}.01234567.tmp").write_bytes(b"half")
-        target.with_name(f".{target.name}.lock").write_bytes(b"process 1 on nowhere")
+    (stopped / ".model.lock").write_bytes(b"process 1 on nowhere")
     assert steps_resumed(train(set_files, stopped, *SHORT).error, EPOCH) == [44]
     assert results(stopped) == undisturbed(*SHORT)
 
@@ -243,23 +254,22 @@ def test_divergence_leaves_the_last_good_checkpoint(set_files, tmp_path):
 # Two trainings at once.
 
 
-def test_a_second_training_of_a_model_is_refused(set_files, undisturbed, tmp_path):
-    """As long as the first one lives; after its death the next one resumes."""
-    output, other = tmp_path / "output", tmp_path / "other"
-    line = words(set_files, output, *MEDIUM)
-    with running([*SCRIPT, *line, *OFTEN], tmp_path, tmp_path / "log") as first:
+@pytest.mark.parametrize("number", [signal.SIGCONT, signal.SIGKILL])
+def test_a_second_training_of_a_model_waits(number, set_files, undisturbed, tmp_path):
+    """It takes the result of the first one, or resumes where that was killed."""
+    output = tmp_path / "output"
+    with running(
+        [*SCRIPT, *words(set_files, output, *MEDIUM, *OFTEN)], tmp_path, tmp_path / "log"
+    ) as first:
         assert wait_for(lambda: saved(output) > 5, first)
         first.send_signal(signal.SIGSTOP)
         os.waitpid(first.pid, os.WUNTRACED)
-        for more, place in ((["--seed", "1"], "model"), (["--model", str(other)], "checkpoints")):
-            message = error_line(run_script("train", *line, *more))
-            assert message.startswith(f"train: error: {output / place}")
-            assert f"process {first.pid} on " in message
-            assert not other.exists()
-        first.kill()
-        first.wait(TIMEOUT)
         held = saved(output)
-    assert steps_resumed(train(set_files, output, *MEDIUM).error, EPOCH) == [held]
+        Timer(1, lambda: first.send_signal(number)).start()
+        said = train(set_files, output, *MEDIUM).error
+    assert f"waiting for the training that is writing it (process {first.pid} on " in said
+    assert steps_resumed(said, EPOCH) == ([held] if number == signal.SIGKILL else [])
+    assert ("had finished" in said) == (number == signal.SIGCONT)
     assert results(output) == undisturbed(*MEDIUM)
 
 
@@ -319,6 +329,8 @@ ENGINES = {
     "dvc": "dvc repro train@2-0",
 }
 FAILED = {"snakemake": 1, "dvc": 255}
+REFUSED = {"snakemake": "Another Snakemake is running", "dvc": "lock"}
+KILLS = 5
 EACH_ENGINE = pytest.mark.parametrize("engine", ENGINES)
 HISTORY = MODEL.replace("models", "history").replace("safetensors", "csv")
 LOG = "logs/train/k2-seed0.log"
@@ -360,7 +372,6 @@ def by_engine(prepared, tmp_path_factory) -> tuple[bytes, bytes]:
 def trained(tree: Path) -> tuple[bytes, bytes]:
     """The bytes of model and history; nothing else of the training may be left."""
     assert [path.name for path in (tree / MODEL).parent.iterdir()] == [Path(MODEL).name]
-    assert not list((tree / "checkpoints").iterdir())
     return (tree / MODEL).read_bytes(), (tree / HISTORY).read_bytes()
 
 
@@ -376,7 +387,6 @@ def test_a_killed_engine_ends_with_the_same_bytes(engine, tree, by_engine):
     """Killed with all its children."""
 
     def begin(_: random.Random) -> subprocess.Popen[bytes]:
-        run("snakemake --unlock", tree)
         return start(ENGINES[engine], tree, tree.parent / "log")
 
     def reached() -> int:
@@ -384,7 +394,6 @@ def test_a_killed_engine_ends_with_the_same_bytes(engine, tree, by_engine):
 
     held = kill_at_random(5, 2, 160 * TREE_EPOCH, begin, reached)
     assert not (tree / MODEL).exists()
-    run("snakemake --unlock", tree)
     run(ENGINES[engine], tree)
     said = (tree / LOG).read_text()
     assert "restarts" not in said
@@ -395,23 +404,53 @@ def test_a_killed_engine_ends_with_the_same_bytes(engine, tree, by_engine):
 
 @pytest.mark.slow
 @EACH_ENGINE
-def test_a_training_that_outlives_its_engine_keeps_a_second_one_out(engine, tree, by_engine):
-    """Whether the engine is still there or was killed."""
+def test_a_training_outlives_its_engine(engine, tree, by_engine):
+    """The engine is refused while it lives; after its death the next one takes the result."""
     with running(ENGINES[engine], tree, tree.parent / "log") as process:
         pid = trainer(tree, process)
         os.kill(pid, signal.SIGSTOP)
-        refusal = f"another training is writing it (process {pid} on "
-        assert "lock" in run(ENGINES[engine], tree, FAILED[engine]).lower()
+        assert REFUSED[engine] in run(ENGINES[engine], tree, FAILED[engine])
         process.kill()
         process.wait(TIMEOUT)
-        run("snakemake --unlock", tree)
-        assert refusal in run(ENGINES[engine], tree, FAILED[engine])
-        os.kill(pid, signal.SIGCONT)
-        os.kill(pid, signal.SIGTERM)
-        assert wait_for(lambda: not (tree / LOCK).exists())
-    assert "stopped by SIGTERM" in (tree.parent / "log").read_text()
-    assert not (tree / MODEL).exists()
-    # Snakemake resumes even where it is told to make everything again.
-    run(ENGINES[engine] if engine == "dvc" else f"snakemake --forceall --cores 1 {MODEL}", tree)
-    assert steps_resumed((tree / LOG).read_text(), TREE_EPOCH)
+        Timer(10, lambda: os.kill(pid, signal.SIGCONT)).start()
+        run(ENGINES[engine], tree)
+    said = (tree / LOG).read_text()
+    assert f"waiting for the training that is writing it (process {pid} on " in said
+    assert said.count("had finished") == 1
+    assert not steps_resumed(said, TREE_EPOCH)
     assert trained(tree) == by_engine
+
+
+@pytest.mark.slow
+def test_snakemake_is_killed_at_random_moments_and_its_jobs_go_on(origin, tmp_path):
+    """The same command takes up what is running: no step of a training is computed twice."""
+    tree = clone(origin, tmp_path / "tree")
+    shutil.rmtree(tree / "results")  # the published ones
+    edit(tree, "train", max_epochs=60, batch_size=20, patience=1000)
+    edit(tree, "runs", seeds=[0, 1])
+    training = tree / "src" / "aevb" / "training.py"
+    step = "                state.step = step + 1\n"
+    note = "{self.seed} {state.epoch} {step}\\n"
+    record = f"                open('steps', 'a').write(f'{note}')\n"
+    training.write_text(training.read_text().replace(step, step + record))
+    undisturbed = copy(tree, tmp_path)
+    run("snakemake --cores 2", undisturbed)
+
+    chance, heads = random.Random(6), []
+    try:
+        for _ in range(KILLS):
+            heads.append(start("snakemake --cores 2", tree, tmp_path / "log"))
+            with suppress(subprocess.TimeoutExpired):
+                heads[-1].wait(chance.uniform(1, 15))
+            heads[-1].kill()  # alone
+            heads[-1].wait(TIMEOUT)
+        run("snakemake --cores 2", tree)
+        wait_for(lambda: not any(map(lives, heads)))
+    finally:
+        for head in heads:
+            kill_group(head)
+    assert made(tree) == made(undisturbed)
+    steps = [sorted((each / "steps").read_text().splitlines()) for each in (tree, undisturbed)]
+    assert steps[0] == steps[1]
+    assert "Nothing to be done" in run("snakemake --cores 2", tree)
+    assert not [file for file in (tree / "checkpoints").rglob("*") if file.is_file()]

@@ -235,6 +235,20 @@ def test_a_disturbed_training_ends_with_the_same_bytes(how, disturbed, undisturb
     assert sorted(jobs) == sorted(["COMPLETED", *ENDED[how]])
 
 
+def test_the_same_command_takes_up_what_a_killed_snakemake_was_running(tree, undisturbed):
+    """Two trainings that run go on, two that wait in the queue are submitted again."""
+    run("sbatch --partition=urgent --gpus=2 --output=/dev/null --wrap='sleep 60'", ROOT)
+    command = f"{SNAKEMAKE} {' '.join(MODELS)}"
+    with running(command, tree, tree / "said") as head:
+        assert wait_for(lambda: len(queue(tree)) == 4 and len(running_jobs(tree)) == 2, head)
+        left = running_jobs(tree)
+    run(command, tree)
+    check_bytes(tree, undisturbed)
+    states = [state for _, state in queue(tree).values()]
+    assert sorted(states) == ["CANCELLED"] * 2 + ["COMPLETED"] * 6
+    assert {seed for seed in SEEDS if "had finished" in log_of(tree, seed)} == left.keys()
+
+
 def test_too_little_memory_is_in_the_log_of_slurm(tree, undisturbed):
     set_profile(tree, mem_mb=200, retries=0)
     said = run(f"{SNAKEMAKE} {MODELS[0]}", tree, code=1)

@@ -5,7 +5,6 @@ stage. The file name is a hash of everything that determines the run, so no othe
 """
 
 import fcntl
-import glob
 import hashlib
 import json
 import logging
@@ -16,7 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from aevb.files import Arrays, InputError, read_tensors, write_tensors
 
@@ -31,73 +30,110 @@ class Interrupted(Exception):
         self.number = number
 
 
+def open_lock(path: Path) -> BinaryIO:
+    """Open a file that is to be locked."""
+    try:
+        return path.open("ab+", buffering=0)
+    except PermissionError:  # of another user; a file that is only read can be locked, too
+        return path.open("rb", buffering=0)
+
+
+def sign(lock: BinaryIO, more: str = "") -> None:
+    """Write into a lock which process has it."""
+    with suppress(OSError):  # on a full disk, or of another user
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}{more}".encode())
+
+
 @contextmanager
-def exclusive(path: Path) -> Iterator[None]:
+def exclusive(path: Path, checkpoint: Path, seconds: float) -> Iterator[None]:
     """Lock a path: only one process at a time can be in such a block with the same path.
 
-    The lock is released by the system when a process dies. Temporary files that a killed process
-    left for `path` are removed. Missing folders are created.
+    While another process is in it, this one waits. The system releases the lock when a process
+    dies, on any node. Missing folders are created.
+
+    Args:
+        path: what is locked.
+        checkpoint: a file that this process renews in the block.
+        seconds: how long to wait for a process that does not renew its own such file.
 
     Raises:
-        InputError: if another process has the lock.
+        InputError: if that time is over.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f".{path.name}.lock")
-    try:
-        opened = lock.open("ab+", buffering=0)
-    except PermissionError:  # left by another user; a file that is only read can be locked, too
-        opened = lock.open("rb", buffering=0)
-    with opened as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    last: tuple[str, float] | None = None
+    since = time.monotonic()
+    while True:
+        with open_lock(lock) as file:
+            if _acquire(file, lock):
+                try:
+                    sign(file, f"\n{checkpoint.absolute()}")
+                    yield
+                    return
+                finally:
+                    with suppress(OSError):  # of another user
+                        lock.unlink()
             file.seek(0)
-            owner = file.read().decode() or "just started"
+            owner, _, renewed = file.read().decode().partition("\n")
+        state = owner, 0.0
+        with suppress(OSError):  # not written yet, or the training has just finished
+            state = owner, os.stat(renewed).st_mtime
+        if last is None:
+            log.warning("%s: waiting for the training that is writing it (%s)", path, owner)
+        if state != last:
+            last, since = state, time.monotonic()
+        elif time.monotonic() - since > seconds:
             raise InputError(
-                f"{path}: another training is writing it ({owner}); wait for it or stop it first"
-            ) from None
-        except OSError as error:
-            log.warning("%s: cannot be locked (%s); start no second training", path, error.strerror)
-        if not lock.exists() or not os.path.samestat(os.fstat(file.fileno()), lock.stat()):
-            raise InputError(f"{path}: another training has just finished it; run again")
-        try:
-            with suppress(OSError):  # on a full disk the lock works, but does not name its owner
-                file.truncate(0)
-                file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
-            for half in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-                half.unlink(missing_ok=True)
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
+                f"{path}: another training is writing it ({owner}), but has written no checkpoint "
+                f"for {seconds:.0f} s; stop it"
+            )
+        time.sleep(0.2)
+
+
+def _acquire(lock: BinaryIO, path: Path) -> bool:
+    """Whether this process now has the lock of an open file, which is still the one at `path`."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        log.warning("%s: cannot be locked (%s); start no second training", path, error.strerror)
+    return path.exists() and os.path.samestat(os.fstat(lock.fileno()), path.stat())
 
 
 class Checkpoint:
     """The checkpoint of one run, written every `seconds` and when a signal asks to stop.
 
-    Its name is a hash of `determinants`, JSON values that determine the result of the run.
+    Its name is a hash of `determinants`, JSON values that determine the result of the run. The
+    state at the end of the training is kept under `name`, since an engine that was killed deletes
+    the results and runs the stage again.
     """
 
-    def __init__(self, folder: Path, determinants: Any, seconds: float) -> None:
+    def __init__(self, folder: Path, name: str, determinants: Any, seconds: float) -> None:
         text = json.dumps(determinants, sort_keys=True)
         self.key = hashlib.sha256(text.encode()).hexdigest()[:32]
         self.path = folder / f"{self.key}.safetensors"
+        self.finished = folder / f"{name}-finished.safetensors"
         self.seconds = seconds
         self.written = time.monotonic()
         self.signal: int | None = None
 
     def load(self) -> tuple[Arrays, dict[str, Any]] | None:
         """The saved state, or None if there is none that can be used."""
-        if not self.path.exists():
-            return None
-        try:
-            arrays, metadata = read_tensors(self.path, "checkpoint")
-        except InputError as error:
-            log.warning("checkpoint ignored, training restarts: %s", error)
-            return None
-        if metadata.get("key") != self.key:
-            log.warning("%s: checkpoint of another run, training restarts", self.path)
-            return None
-        return arrays, {name: value for name, value in metadata.items() if name != "key"}
+        for path in (self.finished, self.path):
+            if not path.exists():
+                continue
+            try:
+                arrays, metadata = read_tensors(path, "checkpoint")
+            except InputError as error:
+                log.warning("checkpoint ignored, training restarts: %s", error)
+                continue
+            if metadata.pop("key", None) == self.key:
+                return arrays, metadata
+            if path == self.path:
+                log.warning("%s: checkpoint of another run, training restarts", path)
+        return None
 
     def due(self) -> bool:
         """Whether it is time to write."""
@@ -114,9 +150,10 @@ class Checkpoint:
         if self.signal is not None:
             raise Interrupted(self.signal)
 
-    def remove(self) -> None:
-        """Remove the file after the run's results have been written."""
-        self.path.unlink(missing_ok=True)
+    def finish(self, arrays: Arrays, metadata: Mapping[str, Any]) -> None:
+        """Keep the last state until the next training with this `name`."""
+        write_tensors(self.path, "checkpoint", arrays, {**metadata, "key": self.key})
+        self.path.replace(self.finished)
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
