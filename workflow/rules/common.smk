@@ -105,6 +105,11 @@ def reported(file, caption, category, **labels):
     return report(file, caption=caption, category=category, labels=all_labels)
 
 
+def a_job(wildcards):
+    """The group of the stages of a run, if a profile says how many runs share a job."""
+    return "run" if "run" in workflow.group_settings.group_components else None
+
+
 def found_on_the_runs(wildcards):
     """What the stages of src/research.py make of every run."""
     stages = (rules.iwae, rules.ais, rules.gradient_variance, rules.latents, rules.sample_quality)

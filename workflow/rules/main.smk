@@ -47,7 +47,7 @@ rule train:
     log:
         "logs/{study}train/k{k}-seed{seed}.log",
     group:
-        "run"
+        a_job
     threads: lambda wildcards: values(wildcards.study)["train"]["threads"]
     params:
         flags=flags("model", "train"),
@@ -72,7 +72,7 @@ rule evaluate:
         "logs/{study}evaluate/k{k}-seed{seed}.log",
     priority: 1  # it takes longer than sample and reconstruct
     group:
-        "run"
+        a_job
     params:
         flags=flags("evaluate"),
     shell:
@@ -95,7 +95,7 @@ rule sample:
     log:
         "logs/{study}sample/k{k}-seed{seed}.log",
     group:
-        "run"
+        a_job
     params:
         flags=flags("sample"),
     shell:
@@ -118,7 +118,7 @@ rule reconstruct:
     log:
         "logs/{study}reconstruct/k{k}-seed{seed}.log",
     group:
-        "run"
+        a_job
     params:
         flags=flags("reconstruct"),
     shell:
