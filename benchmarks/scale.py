@@ -2,11 +2,10 @@
 
     PYTHONPATH=src:tests python benchmarks/scale.py FOLDER [--slurm] [50 100 200]
 
-Each number of runs is a multiple of ten seeds and adds to the previous runs. A run is four jobs of
-a few seconds each, nearly all of it imports, so 200 runs take about half an hour. The measurements
-are in docs/benchmarks.md. With --slurm the jobs go through a cluster, with the profile unchanged:
-`tests/robustness/slurm/cluster up FOLDER` starts one, which records when each job ended. How late
-Snakemake noticed it is in docs/cluster.md.
+Each number of runs is a multiple of ten seeds and adds to the previous runs. A run is four stages.
+The measurements are in docs/benchmarks.md. With --slurm the stages go through a cluster, with the
+profile unchanged: `tests/robustness/slurm/cluster up FOLDER` starts one, which records when each
+job ended.
 """
 
 import re
@@ -15,9 +14,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
-from statistics import median
 
 from conftest import write_mirror
 from repository import edit, small_repository
@@ -48,23 +45,10 @@ def output(command: str) -> str:
 
 
 def report_slurm(tree: Path) -> None:
-    """Print how late the ends of jobs were noticed, and the requests to SLURM's controller."""
-    said = (tree / "said").read_text()
-    numbers = dict(re.findall(r"^Job (\d+) has been submitted with SLURM jobid (\d+) ", said, re.M))
-    noticed = {
-        numbers[job]: datetime.strptime(stamp, "%c")
-        for stamp, job in re.findall(r"^\[(.*)\]\nFinished jobid: (\d+) ", said, re.M)
-        if job in numbers
-    }
+    """Print the number of SLURM's jobs of a tree, with repetitions."""
     (record,) = re.findall(r"^JobCompLoc += (.*)$", output("scontrol show config"), re.M)
     lines = Path(record).read_text().splitlines()
-    all_jobs = [dict(re.findall(r"(\w+)=(\S*)", line)) for line in lines]
-    jobs = [job for job in all_jobs if job["WorkDir"] == str(tree)]
-    print(f"{len({job['JobId'] for job in jobs})} jobs, started {len(jobs)} times")
-    ends = {job["JobId"]: datetime.fromisoformat(job["EndTime"]) for job in jobs}
-    delays = [(noticed[job] - ends[job]).total_seconds() for job in noticed]
-    print(f"ends noticed after: median {median(delays):.0f} s, at most {max(delays):.0f} s")
-    print(*re.findall(r"REQUEST_\w+ .*count:\d+", output("sdiag")), sep="\n")
+    print(f"jobs: {sum(f'WorkDir={tree} ' in line for line in lines)}")
 
 
 def main(tree: Path, counts: list[int], engine: str) -> None:
@@ -81,7 +65,7 @@ def main(tree: Path, counts: list[int], engine: str) -> None:
         seconds = measure(engine, tree)
         if engine == SLURM:
             report_slurm(tree)
-        print(f"{'per job':<32}{seconds / (4 * (count - before)):8.2f} s", flush=True)
+        print(f"{'per run':<32}{seconds / (count - before):8.2f} s", flush=True)
         measure("snakemake --dry-run", tree)
         measure("snakemake --cores 1 register", tree)
         measure("dvc status", tree)

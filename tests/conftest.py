@@ -45,6 +45,14 @@ def as_idx(array: np.ndarray) -> bytes:
     return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
 
 
+def write_mirror(folder: Path) -> Path:
+    """MNIST's four .gz files, cut to 600 training and 200 test images."""
+    folder.mkdir(exist_ok=True)
+    for name in RAW_FILES:
+        (folder / f"{name}.gz").write_bytes(gzip.compress(as_idx(first_images(name)), 1, mtime=0))
+    return folder
+
+
 def write_raw(folder: Path) -> Path:
     """The same images as the download stage writes them."""
     folder.mkdir(parents=True)
@@ -108,17 +116,9 @@ def workspace_copy(workspace, tmp_path) -> Path:
     return shutil.copytree(workspace, tmp_path / "copy")
 
 
-def write_mirror(folder: Path) -> Path:
-    """MNIST's four .gz files, cut to 600 training and 200 test images."""
-    folder.mkdir(exist_ok=True)
-    for name in RAW_FILES:
-        (folder / f"{name}.gz").write_bytes(gzip.compress(as_idx(first_images(name)), 1, mtime=0))
-    return folder
-
-
 @pytest.fixture(scope="session")
 def mirror(tmp_path_factory) -> Path:
-    """A mirror with the first images of MNIST."""
+    """A folder with MNIST's four .gz files, cut to 600 training and 200 test images."""
     return write_mirror(tmp_path_factory.mktemp("mirror"))
 
 

@@ -141,7 +141,6 @@ LEFT_OUT = {  # how a command begins: why it is not run
     "$EDITOR": "waits for a person",
     "tmux": "waits for a person",
     "srun": "needs SLURM: test_slurm",
-    "sbatch": "needs SLURM: test_slurm",
     "squeue": "needs SLURM: test_slurm",
     "snakemake --workflow-profile": "needs SLURM: test_slurm",
     "tail -F": "does not end",

@@ -5,7 +5,6 @@ errors.
 import fcntl
 import json
 import os
-import subprocess
 from contextlib import suppress
 from pathlib import Path
 

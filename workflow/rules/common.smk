@@ -11,7 +11,17 @@ sys.path.insert(0, str(Path(workflow.basedir, "src")))
 from aevb.plumbing import dependencies, params, studies
 
 # `python` in shell commands is the Python that runs Snakemake, even if .venv is not activated.
-os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), *os.get_exec_path()])
+# It is preceded by workflow/bin/python, which runs stages in forks of one process.
+os.environ["PATH"] = os.pathsep.join(
+    [workflow.basedir + "/workflow/bin", os.path.dirname(sys.executable), *os.get_exec_path()]
+)
+os.environ["AEVB_ENGINE"] = str(os.getpid())
+
+# On a cluster, the runs of a job are one group, with the cores of the job, also within the job.
+if plugin := sys.modules.get("snakemake_executor_plugin_slurm"):
+    plugin.common_settings.pass_group_args = True
+if "SLURM_CPUS_PER_TASK" in os.environ and not workflow.is_main_process:
+    workflow.global_resources["_cores"] = int(os.environ["SLURM_CPUS_PER_TASK"])
 
 os.environ["TQDM_DISABLE"] = "1"  # no progress bars, since several jobs write to one terminal
 
@@ -95,16 +105,9 @@ def reported(file, caption, category, **labels):
     return report(file, caption=caption, category=category, labels=all_labels)
 
 
-def a_run(wildcards):
-    """The group of the jobs that follow one training; only used if a profile sets its size.
-
-    The name of each group contains no slash, since Snakemake submits no job with one in its name.
-    """
-    if "a_run" not in workflow.group_settings.group_components:
-        return None
-    name = f"{wildcards.study}k{wildcards.k}-seed{wildcards.seed}".replace("/", "-")
-    workflow.parent_groupids[name] = "a_run"
-    return name
+def a_job(wildcards):
+    """The group of the stages of a run, if a profile says how many runs share a job."""
+    return "run" if "run" in workflow.group_settings.group_components else None
 
 
 def found_on_the_runs(wildcards):

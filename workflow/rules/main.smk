@@ -46,6 +46,8 @@ rule train:
         history=reported("results/{study}history/k{k}-seed{seed}.csv", "history", "Training"),
     log:
         "logs/{study}train/k{k}-seed{seed}.log",
+    group:
+        a_job
     threads: lambda wildcards: values(wildcards.study)["train"]["threads"]
     params:
         flags=flags("model", "train"),
@@ -70,7 +72,7 @@ rule evaluate:
         "logs/{study}evaluate/k{k}-seed{seed}.log",
     priority: 1  # it takes longer than sample and reconstruct
     group:
-        a_run
+        a_job
     params:
         flags=flags("evaluate"),
     shell:
@@ -93,7 +95,7 @@ rule sample:
     log:
         "logs/{study}sample/k{k}-seed{seed}.log",
     group:
-        a_run
+        a_job
     params:
         flags=flags("sample"),
     shell:
@@ -116,7 +118,7 @@ rule reconstruct:
     log:
         "logs/{study}reconstruct/k{k}-seed{seed}.log",
     group:
-        a_run
+        a_job
     params:
         flags=flags("reconstruct"),
     shell:
