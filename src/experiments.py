@@ -9,7 +9,6 @@ import fcntl
 import shutil
 import signal
 import subprocess
-import sys
 from contextlib import chdir
 from itertools import product
 from pathlib import Path
@@ -91,7 +90,6 @@ def prepare(group: list[QueueEntry], cache: str) -> None:
     for entry in group:
         text = yaml.safe_dump({"params": values(entry), "variants": {"all": {}}}, sort_keys=False)
         (COPY / f"studies/queue-{entry.stash_rev}.yaml").write_text(text, encoding="utf-8")
-    subprocess.run([sys.executable, "src/repair.py"], cwd=COPY, check=False)
 
 
 def snakemake(targets: list[str], options: list[str]) -> None:
