@@ -22,7 +22,7 @@ done
 rm -rf .lint
 endef
 
-.PHONY: results report handin playground test slow-test full-test slurm slurm-test lint check repro verify diff bench generated documents lock clean help
+.PHONY: results report handin playground test slow-test full-test slurm slurm-test lint check repro experiments verify diff bench generated documents lock clean help
 
 results: $(ready)  ## set up .venv and run the experiment
 	@$(stopped) snakemake
@@ -89,6 +89,9 @@ check: $(ready)  ## check params.yaml and report a mistake in one line
 repro: check  ## run the experiment with DVC: dvc repro, after a check of params.yaml
 	@python src/repair.py
 	@$(stopped) dvc repro
+
+experiments: $(ready)  ## run the queued DVC experiments in one graph of Snakemake
+	python src/experiments.py
 
 verify: $(ready)  ## check that the results belong together, compare them with the last commit
 	python src/custody.py

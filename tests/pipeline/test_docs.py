@@ -143,6 +143,7 @@ LEFT_OUT = {  # how a command begins: why it is not run
     "srun": "needs SLURM: test_slurm",
     "squeue": "needs SLURM: test_slurm",
     "snakemake --workflow-profile": "needs SLURM: test_slurm",
+    "python src/experiments.py --profile": "needs SLURM",
     "tail -F": "does not end",
     "kill": "needs a training in the background: test_resume",
     "make test": "runs this test",
@@ -154,8 +155,6 @@ INSTEAD = {  # a text on a page: what is run instead
     "/somewhere/store": "../store",
     " && ": "\n",  # bash -e ignores failures before &&
     "dot -Tsvg": "cat",  # Graphviz is not part of the environment
-    "dvc queue start": "dvc queue start\ntimeout 300 bash -c "  # returns at once
-    "'while dvc queue status | grep -E \"Queued|Running\"; do sleep 2; done'",
 }
 
 
