@@ -19,7 +19,6 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="used on Linux o
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process that stands for Snakemake, in a folder with the stages."""
-    (tmp_path / ".snakemake").mkdir()
     (tmp_path / "src").symlink_to(ROOT / "src")
     with subprocess.Popen(["sleep", "600"]) as process:
         yield process
@@ -51,10 +50,11 @@ def test_output_and_exit_code_are_those_of_python(words, engine, tmp_path):
     command = f"python src/{words}"
     plain, forked = (start(tmp_path, command, process) for process in (None, engine.pid))
     assert (forked.communicate(), forked.returncode) == (plain.communicate(), plain.returncode)
-    (socket,) = (tmp_path / ".snakemake").iterdir()
+    sockets, server = Path("/proc/net/unix"), f"@aevb-{engine.pid}\n"
+    assert server in sockets.read_text()
     engine.kill()
     engine.wait()
-    assert wait_for(lambda: not socket.exists())  # the server has ended
+    assert wait_for(lambda: server not in sockets.read_text())
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
