@@ -39,7 +39,7 @@ def main(profile: Annotated[Path | None, "of Snakemake: workflow/profiles/slurm"
             queued = list(queue.iter_queued())
             left = len(queued)
             for group in groups(queued):
-                prepare(group, repo.cache.local.path)
+                prepare(group, repo.cache.local_cache_dir)
                 train_shared_models(group, options)
                 snakemake([f"{results(entry)}/comparison/record.json" for entry in group], options)
                 saved = [entry.stash_rev for entry in group if save(entry)]

@@ -186,7 +186,7 @@ def prepared(origin: Path, mirror: Path, tmp_path_factory: pytest.TempPathFactor
     edit(tree, "runs", latent_dims=[3])
     for study in (tree / "studies").glob("*.yaml"):
         text = re.sub(r"max_epochs: \d+", "max_epochs: 2", study.read_text(encoding="utf-8"))
-        text = re.sub(r"(latent_dims|seeds): \[(\d+),[^]]*", r"\1: [\2", text)
+        text = re.sub(r"(latent_dims|seeds|snapshots): \[(\d+),[^]]*", r"\1: [\2", text)
         study.write_text(text, encoding="utf-8")
     for name, text in STUDIES.items():
         (tree / name).write_text(text, encoding="utf-8")

@@ -54,6 +54,7 @@ def test_results_are_those_of_dvc_and_the_working_tree_is_unchanged(tree: Path) 
     assert git_tree(tree, "two") == git_tree(tree, "by-dvc")
     metrics = json.loads(run("dvc exp diff --json two four", tree))["metrics"]
     assert metrics["results/metrics/k2-seed0.json"]["iwae_k"] == {"old": 2, "new": 4, "diff": 2}
+    run("dvc exp apply four", tree)  # all files are in DVC's cache
 
 
 def test_a_killed_run_continues_and_a_failure_leaves_the_others(tree: Path, tmp_path: Path) -> None:
