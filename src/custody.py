@@ -6,14 +6,14 @@
 from pathlib import Path
 
 from aevb.files import InputError
-from aevb.plumbing import cli, params
+from aevb.plumbing import checking, cli
 from aevb.report.custody import walk
 
 
 def main() -> None:
     """Walk from params.yaml to the tables; report the first file that does not belong there."""
     try:
-        values = params.check(params.read_yaml(Path("params.yaml")))
+        values = checking.check(checking.read_yaml(Path("params.yaml")))
     except ValueError as error:
         raise InputError(str(error)) from None
     walk(values, Path())

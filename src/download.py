@@ -18,7 +18,8 @@ from aevb.data import DATASET_FILE, RAW_FILES, check_pair, parse_idx
 from aevb.datasets import DATASETS
 from aevb.files import InputError, write_bytes, write_json
 from aevb.plumbing import cli
-from aevb.plumbing.params import Data, one_line
+from aevb.plumbing.checking import one_line
+from aevb.plumbing.params import Data
 
 URL = ("http://", "https://")
 

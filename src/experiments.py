@@ -21,7 +21,7 @@ from dvc.repo import Repo
 from dvc.repo.experiments.queue.base import QueueEntry
 
 from aevb.files import InputError
-from aevb.plumbing import cli, params
+from aevb.plumbing import checking, cli
 from aevb.report.custody import walk
 from verify import git
 
@@ -60,9 +60,9 @@ def results(entry: QueueEntry) -> str:
     return f"results/studies/queue-{entry.stash_rev}/all"
 
 
-def values(entry: QueueEntry) -> params.Values:
+def values(entry: QueueEntry) -> checking.Values:
     """The parameters of an experiment; a ValueError if one is not allowed."""
-    return params.check(yaml.safe_load(git("show", f"{entry.stash_rev}:params.yaml")), entry.name)
+    return checking.check(yaml.safe_load(git("show", f"{entry.stash_rev}:params.yaml")), entry.name)
 
 
 def groups(entries: list[QueueEntry]) -> list[list[QueueEntry]]:

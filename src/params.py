@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from aevb.plumbing.checking import check, read_yaml
 from aevb.plumbing.cli import Parser
 from aevb.plumbing.dependencies import with_code
-from aevb.plumbing.params import IN_WORDS, Params, Section, check, read_yaml
+from aevb.plumbing.params import IN_WORDS, Params, Section
 
 HEAD_OF_YAML = """\
 # Every parameter of every stage, in one section per stage. After a change,

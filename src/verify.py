@@ -24,7 +24,7 @@ from typing import Annotated, Any, NamedTuple
 
 from aevb.files import Arrays, InputError, read_bytes, read_json, read_tensors
 from aevb.intervals import mean_and_se, student
-from aevb.plumbing import cli, params
+from aevb.plumbing import checking, cli
 
 METRICS, TERMS = "results/metrics", "results/terms"
 FOLDERS = (METRICS, TERMS, "results/history", "results/comparison")
@@ -151,7 +151,7 @@ def read_runs(folder: Path) -> dict[str, Run]:
     """The runs in a folder by name. Without terms, their settings are those of params.yaml."""
     path, runs = folder / "params.yaml", {}
     try:
-        values = params.read_yaml(path)
+        values = checking.read_yaml(path)
         for path in (folder / METRICS).glob("k*.json"):
             metrics, file = read_json(path), folder / TERMS / f"{path.stem}.safetensors"
             terms, metadata = read_tensors(file, "terms") if file.exists() else ({}, {})

@@ -18,7 +18,7 @@ from dvc.repo import Repo
 from snakemake.api import DAGSettings, OutputSettings, ResourceSettings, SnakemakeApi
 from snakemake.settings.types import Quietness
 
-from aevb.plumbing import params  # also keeps Snakemake from importing it out of a temporary tree
+from aevb.plumbing import checking  # also keeps Snakemake from importing it out of a temporary tree
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT = 600
@@ -93,7 +93,7 @@ def read_values(tree: Path) -> Values:
 
 def write_values(tree: Path, values: Values) -> None:
     """Check parameters and write them to params.yaml."""
-    params.check(values)
+    checking.check(values)
     text = yaml.safe_dump(values, sort_keys=False)
     (tree / "params.yaml").write_text(text, encoding="utf-8")
 

@@ -17,7 +17,7 @@ from unittest import mock
 import torch
 
 from aevb.files import InputError, read_tensors, write_tensors
-from aevb.plumbing import params
+from aevb.plumbing import checking, params
 from graph import ROOT
 
 SETS = ("train", "validation", "test")
@@ -179,7 +179,7 @@ def stage_words(stage: str, inputs: Path, outputs: Path) -> list[str]:
     found, words = STAGES[stage], STAGES[stage].more.split()
     for name, section in params.Params():
         if type(section) in found.sections:
-            words += params.flags(SMALL[name]).split()
+            words += checking.flags(SMALL[name]).split()
     for folder, paths in ((inputs, found.inputs), (outputs, found.outputs)):
         for flag, path in paths.items():
             words += [f"--{flag}", str(folder / path)]

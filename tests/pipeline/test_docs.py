@@ -20,7 +20,7 @@ import yaml
 from snakemake.cli import get_argument_parser
 
 import graph
-from aevb.plumbing import params, studies
+from aevb.plumbing import checking, params, studies
 from graph import ROOT, run
 from repository import clone, commit, copy, edit
 from stages import run_script
@@ -130,7 +130,7 @@ def test_parameters_on_the_pages_are_valid(tmp_path: Path) -> None:
     for block in (block for page in PAGES.values() for block in blocks(page, "yaml")):
         if block not in STUDIES.values():
             over = yaml.safe_load(block)
-            params.check({name: {**VALUES.get(name, {}), **over[name]} for name in over} | {
+            checking.check({name: {**VALUES.get(name, {}), **over[name]} for name in over} | {
                 name: VALUES[name] for name in VALUES.keys() - over.keys()})  # fmt: skip
 
 

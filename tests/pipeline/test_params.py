@@ -15,12 +15,12 @@ import pytest
 import yaml
 
 from aevb import likelihoods
-from aevb.plumbing import params
+from aevb.plumbing import checking, params
 from aevb.plumbing.params import Params
 from graph import ROOT
 from stages import error_line, run_script
 
-DEFAULTS: params.Values = Params().model_dump()
+DEFAULTS: checking.Values = Params().model_dump()
 FIELDS = [
     (name, key, schema)
     for name, section in Params()
@@ -31,7 +31,7 @@ FIELDS = [
 def complaint(changes: Any) -> str:
     """The error for changes of the defaults that are not allowed, which is one line."""
     with pytest.raises(ValueError, match=r"^params\.yaml[^\n]+$") as caught:
-        params.check(changes, base=DEFAULTS)
+        checking.check(changes, base=DEFAULTS)
     assert len(str(caught.value)) < 300
     return str(caught.value)
 
@@ -95,7 +95,7 @@ def test_wrong_values_are_named_and_the_ends_of_a_range_are_allowed(section, key
         for value, inside in limits(items):
             if inside:
                 value = value if items is schema else [value]
-                params.check({section: longest | {key: value}}, base=DEFAULTS)
+                checking.check({section: longest | {key: value}}, base=DEFAULTS)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ from dvc.parsing.interpolate import to_str
 from dvc.utils.serialize import parse_yaml
 from snakemake.common.configfile import load_configfile
 
-from aevb.plumbing import params
-from aevb.plumbing.params import Params, flags
+from aevb.plumbing import checking
+from aevb.plumbing.checking import flags
+from aevb.plumbing.params import PLACE, Params
 from graph import changed, copy_tree, run
 from params import as_yaml
 from repository import everything
@@ -50,7 +51,7 @@ def test_a_hostile_word_is_refused_or_arrives_as_it_is(key):
         values = [word] * 4 if key == "sha256" else [word]
         section = {key: values if key == "sha256" else word}
         line = [f"--{key}", *values]
-        message = refusal(params.check, changed(DEFAULTS, "data", **section))
+        message = refusal(checking.check, changed(DEFAULTS, "data", **section))
         if not message:
             assert to_str(section) == flags(section)
             assert shlex.split(flags(section)) == line
@@ -85,11 +86,11 @@ def test_both_engines_read_the_same_value_or_it_is_refused(tmp_path):
     for spelling in SPELLINGS:
         text = f"a:\n  b: {spelling}\n"
         path.write_text(text, encoding="utf-8", errors="surrogateescape")
-        if not refusal(params.read_yaml, path):
+        if not refusal(checking.read_yaml, path):
             by_snakemake, by_dvc = load_configfile(io.StringIO(text)), parse_yaml(text, "")
             assert repr(by_snakemake) == repr(by_dvc)
             value = by_dvc["a"]["b"]
-            place = isinstance(value, str) and re.fullmatch(params.PLACE, value)
+            place = isinstance(value, str) and re.fullmatch(PLACE, value)
             if place or type(value) in (int, float):
                 assert flags(by_snakemake["a"]) == to_str(by_dvc["a"])
 

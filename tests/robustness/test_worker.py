@@ -31,7 +31,7 @@ def start(folder: Path, command: str, engine: int | None = None) -> subprocess.P
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     if engine is not None:
         path.insert(0, str(ROOT / "workflow" / "bin"))
-        environment["AEVB_ENGINE"] = str(engine)
+        environment["AEVB_ENGINE"] = f"{engine}-test"
     return subprocess.Popen(
         ["env", *command.split()], cwd=folder, text=True, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, env={**environment, "PATH": os.pathsep.join(path)},
@@ -50,7 +50,7 @@ def test_output_and_exit_code_are_those_of_python(words, engine, tmp_path):
     command = f"python src/{words}"
     plain, forked = (start(tmp_path, command, process) for process in (None, engine.pid))
     assert (forked.communicate(), forked.returncode) == (plain.communicate(), plain.returncode)
-    sockets, server = Path("/proc/net/unix"), f"@aevb-{engine.pid}\n"
+    sockets, server = Path("/proc/net/unix"), f"@aevb-{engine.pid}-test\n"
     assert server in sockets.read_text()
     engine.kill()
     engine.wait()

@@ -1,6 +1,7 @@
 # What the rules share: the checked parameters, their flags, file names.
 
 import os
+import secrets
 import sys
 from pathlib import Path
 
@@ -8,14 +9,14 @@ import yaml
 from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(Path(workflow.basedir, "src")))
-from aevb.plumbing import dependencies, params, studies
+from aevb.plumbing import checking, dependencies, studies
 
 # `python` in shell commands is the Python that runs Snakemake, even if .venv is not activated.
 # It is preceded by workflow/bin/python, which runs stages in forks of one process.
 os.environ["PATH"] = os.pathsep.join(
     [workflow.basedir + "/workflow/bin", os.path.dirname(sys.executable), *os.get_exec_path()]
 )
-os.environ["AEVB_ENGINE"] = str(os.getpid())
+os.environ["AEVB_ENGINE"] = f"{os.getpid()}-{secrets.token_hex(8)}"
 
 # On a cluster, the runs of a job are one group, with the cores of the job, also within the job.
 if plugin := sys.modules.get("snakemake_executor_plugin_slurm"):
@@ -35,7 +36,7 @@ wildcard_constraints:
 
 try:
     # Checked first, because Snakemake runs the Python code in a file that says `__use_yte__`.
-    checked = params.check(params.read_yaml(Path("params.yaml")))
+    checked = checking.check(checking.read_yaml(Path("params.yaml")))
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 
@@ -46,9 +47,9 @@ configfile: "params.yaml"
 try:
     for path in workflow.overwrite_configfiles:
         file = os.path.relpath(path)
-        checked = params.check(params.read_yaml(Path(file)), f"--configfile {file}", checked)
+        checked = checking.check(checking.read_yaml(Path(file)), f"--configfile {file}", checked)
     # Snakemake reads the numbers in `--config train={decay: 1}` as text.
-    params.check(config, "--config (for numbers, use --configfile)")
+    checking.check(config, "--config (for numbers, use --configfile)")
     STUDIES = studies.read_studies(Path("studies"), config)
 except ValueError as error:
     raise WorkflowError(str(error)) from None
@@ -67,7 +68,7 @@ def flags(*sections):
 
     def of(wildcards):
         own = values(getattr(wildcards, "study", ""))
-        return " ".join(params.flags(own[section]) for section in sections)
+        return " ".join(checking.flags(own[section]) for section in sections)
 
     return of
 

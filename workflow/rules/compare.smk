@@ -30,7 +30,7 @@ def comparison(folder, figures):
 def flags_of_the_study(wildcards):
     """The variants of a study and its runs, which are the same for all variants."""
     variants = STUDIES[wildcards.name]
-    runs = params.flags(next(iter(variants.values()))["runs"])
+    runs = checking.flags(next(iter(variants.values()))["runs"])
     return f"--variants {' '.join(variants)} {runs}"
 
 

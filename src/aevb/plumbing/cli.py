@@ -24,7 +24,8 @@ from pydantic.fields import FieldInfo
 from tqdm import tqdm
 
 from aevb.files import InputError
-from aevb.plumbing.params import Params, Section, problems
+from aevb.plumbing.checking import problems
+from aevb.plumbing.params import Params, Section
 
 log = logging.getLogger("aevb")
 

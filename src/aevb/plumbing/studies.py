@@ -8,7 +8,7 @@ stored in results/studies/NAME/VARIANT.
 import re
 from pathlib import Path
 
-from aevb.plumbing.params import Values, check, read_yaml
+from aevb.plumbing.checking import Values, check, read_yaml
 
 
 def read_studies(folder: Path, base: Values) -> dict[str, dict[str, Values]]:
