@@ -77,9 +77,9 @@ lint: $(ready)  ## check formatting, types, rules and generated files
 	mypy
 	snakefmt --check Snakefile workflow/rules
 	python src/params.py schema | diff workflow/schemas/params.schema.json -
-	python src/params.py markdown | diff docs/parameters.md -
 	python src/params.py yaml | grep -o '#.*' > .comments.tmp
 	grep -o '#.*' params.yaml | diff - .comments.tmp
+	rm .comments.tmp
 	python src/params.py dvc | diff dvc.yaml -
 	$(committed_documents)
 
@@ -106,7 +106,6 @@ bench: $(ready)  ## time to a given ELBO compared with textbook loops, 10 minute
 
 generated: $(ready)  ## write the files generated from the code, but not params.yaml
 	python src/params.py schema > workflow/schemas/params.schema.json
-	python src/params.py markdown > docs/parameters.md
 	python src/params.py dvc > .dvc.yaml.tmp && mv .dvc.yaml.tmp dvc.yaml
 
 documents: $(ready)  ## write the present results into README.md and docs/

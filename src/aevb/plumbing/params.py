@@ -1,7 +1,7 @@
 """Every parameter of every stage: its type, range, default and meaning, defined here once.
 
 The flags of each stage, the check of params.yaml before any work starts, the comments of
-params.yaml, its JSON schema and docs/parameters.md all come from this definition.
+params.yaml and its JSON schema all come from this definition.
 """
 
 import re
@@ -27,7 +27,7 @@ IN_WORDS = {
     PLACE: "path or URL without spaces and quotes",
     SHA256: "SHA-256 checksum of 64 hexadecimal digits",
 }
-"""The meaning of these regular expressions, for messages and documents."""
+"""The meaning of these regular expressions, for messages."""
 
 
 def _four_or_none(values: list[str]) -> list[str]:
