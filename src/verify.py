@@ -13,6 +13,7 @@ not shown, since it is -log_px_given_z.
 """
 
 import math
+import shutil
 import statistics
 import subprocess
 import sys
@@ -186,10 +187,9 @@ def export(revision: str, folder: Path) -> str:
     named = [ref for ref in refs if ref.split("/")[4:] == [revision]]
     name = named[0] if len(named) == 1 else revision
     commit = git("rev-parse", "--verify", "--end-of-options", f"{name}^{{commit}}").decode().strip()
-    listed = git("ls-tree", "-r", "-z", "--name-only", commit, *FOLDERS, SEEDS, "params.yaml")
-    for path in listed.decode().split("\0")[:-1]:
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(git("cat-file", "blob", f"{commit}:./{path}"))
+    archive = f"{folder}.zip"
+    git("archive", "--format=zip", f"--output={archive}", commit, "params.yaml", "results")
+    shutil.unpack_archive(archive, folder)
     return commit[:7]
 
 
