@@ -1,6 +1,6 @@
 # Stages on request, not part of `all`: `snakemake research` runs them on all models, and
-# `snakemake results/inference_gap/k20-seed0.json` runs one of them. Each rule is a stage of
-# src/research.py; compare_research gathers their results.
+# `snakemake results/inference_gap/k20-seed0.json` runs one of them. Each rule but
+# playground is a stage of src/research.py; compare_research gathers their results.
 
 
 localrules:
