@@ -77,9 +77,7 @@ lint: $(ready)  ## check formatting, types, rules and generated files
 	mypy
 	snakefmt --check Snakefile workflow/rules
 	python src/params.py schema | diff workflow/schemas/params.schema.json -
-	python src/params.py yaml | grep -o '#.*' > .comments.tmp
-	grep -o '#.*' params.yaml | diff - .comments.tmp
-	rm .comments.tmp
+	bash -c "diff <(grep -o '#.*' params.yaml) <(python src/params.py yaml | grep -o '#.*')"
 	python src/params.py dvc | diff dvc.yaml -
 	$(committed_documents)
 

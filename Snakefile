@@ -14,7 +14,6 @@ include: "workflow/rules/controller.smk"
 include: "workflow/rules/main.smk"
 include: "workflow/rules/compare.smk"
 include: "workflow/rules/research.smk"
-include: "workflow/rules/playground.smk"
 
 
 rule all:

@@ -13,8 +13,7 @@ from aevb.plumbing.params import Runs
 from aevb.report import tables
 from aevb.report.comparison import FIGURES, STUDY_FIGURES
 from aevb.report.figures import save_figure
-from aevb.report.runs import NAMES_THE_RECORD, RECORD, files_of, first_runs, read_models, record
-from aevb.report.settings import settings as settings_table
+from aevb.report.runs import NAMES_THE_RECORD, RECORD, files_of, read_models, record
 
 
 def main(
@@ -32,7 +31,7 @@ def main(
     models = read_models(results, variants or [], settings.latent_dims, settings.seeds)
     texts = tables.texts(models)
     if not variants:
-        texts["settings.md"] = settings_table([*first_runs(models).values()])
+        texts["settings.md"] = tables.settings([run for runs in models.values() for run in runs])
     for name, text in texts.items():
         write_text(output / name, text)
     source = None

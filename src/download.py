@@ -110,7 +110,7 @@ def read(source: str) -> bytes:
 
     pooch.get_logger().setLevel("WARNING")  # its other messages show the password in a URL
     address, _, name = source.rpartition("/")
-    with TemporaryDirectory() as folder, cli.progress(None, "download", 1, "byte") as bar:
+    with TemporaryDirectory() as folder, cli.progress("download", 1, "byte") as bar:
         web = pooch.create(folder, address, registry={name: None}, retry_if_failed=2)
         downloader = pooch.HTTPDownloader(bar, 2**16, timeout=(10, 30))  # to connect, without data
         return Path(web.fetch(name, downloader=downloader)).read_bytes()

@@ -35,7 +35,7 @@ def main(
         raise InputError(f"{test}: fewer than two images: no standard error can be given")
     x = model_inputs(images, metadata["binarisation"])
     name = f"evaluate k = {vae.latent_dim}, seed {metadata['seed']}"
-    with exact(), cli.progress(None, name, len(x), "image") as bar:
+    with exact(), cli.progress(name, len(x), "image") as bar:
         found = evaluate(vae, x, settings.iwae_k, settings.seed, bar.update)
     if not all(np.isfinite(values).all() for values in found.values()):
         raise InputError(f"{model}: its terms are not finite for some test images; train it again")

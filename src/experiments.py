@@ -22,7 +22,7 @@ from dvc.repo.experiments.queue.base import QueueEntry
 
 from aevb.files import InputError
 from aevb.plumbing import checking, cli
-from aevb.report.custody import walk
+from custody import walk
 from verify import git
 
 COPY = Path(".dvc/tmp/queue")

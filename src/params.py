@@ -50,8 +50,7 @@ if __name__ == "__main__":
         "schema: its JSON schema; dvc: dvc.yaml, in which the code that each stage depends on is "
         "brought up to date",
     )
-    help_of_path = "file to check (default: params.yaml)"
-    parser.add_argument("path", type=Path, nargs="?", default="params.yaml", help=help_of_path)
+    parser.add_argument("path", type=Path, nargs="?", default="params.yaml", help="file to check")
     args = parser.parse_args()
     if args.what in FILES:
         print(FILES[args.what](), end="")

@@ -77,7 +77,7 @@ def main(
                     cli.log.info("%s: resumed in epoch %d, step %d, from %s", name, *position)
             except InputError as error:
                 cli.log.warning("%s: %s; training restarts", checkpoint.path, error)
-        bar = cli.progress(None, name, settings.max_epochs, "epoch", run.state.epoch)
+        bar = cli.progress(name, settings.max_epochs, "epoch", run.state.epoch)
 
         def report(epoch: int) -> None:
             bar.update(epoch - bar.n)

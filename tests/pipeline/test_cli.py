@@ -178,7 +178,7 @@ def test_a_terminal_shows_the_remaining_time_unless_it_is_told_not_to(monkeypatc
     monkeypatch.setattr(sys, "stderr", screen)
     if not shown:
         monkeypatch.setenv("TQDM_DISABLE", "1")
-    with cli.progress(None, "work", 4, "epoch", initial=1) as bar:
+    with cli.progress("work", 4, "epoch", initial=1) as bar:
         bar.n = 2
         bar.refresh()
     assert ("1 of 4 epochs, ? left" in screen.getvalue()) == shown

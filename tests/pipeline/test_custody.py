@@ -13,7 +13,7 @@ import pytest
 
 from aevb.data import RAW_FILES
 from aevb.files import InputError
-from aevb.report.custody import walk
+from custody import walk
 from graph import dvc_graph, read_values, run
 from repository import METRICS, MODEL, commit, copy, edit, made, run_job
 from stages import edit_tensors

@@ -20,7 +20,7 @@ import yaml
 from snakemake.cli import get_argument_parser
 
 import graph
-from aevb.plumbing import checking, params, studies
+from aevb.plumbing import checking, params
 from graph import ROOT, run
 from repository import clone, commit, copy, edit
 from stages import run_script
@@ -126,7 +126,7 @@ def test_every_command_of_a_page_exists(page: str, rules: Any) -> None:
 def test_parameters_on_the_pages_are_valid(tmp_path: Path) -> None:
     for text in STUDIES.values():
         (tmp_path / "study.yaml").write_text(text)
-        studies.read_study(tmp_path / "study.yaml", VALUES)
+        checking.read_study(tmp_path / "study.yaml", VALUES)
     for block in (block for page in PAGES.values() for block in blocks(page, "yaml")):
         if block not in STUDIES.values():
             over = yaml.safe_load(block)

@@ -11,7 +11,7 @@ from matplotlib.image import imsave
 from aevb.files import InputError
 from aevb.plumbing.params import Model, Train
 from aevb.report.runs import Run
-from aevb.report.settings import settings
+from aevb.report.tables import settings
 from document import BLOCK, filled, typeset
 from graph import ROOT
 from stages import run_or_raise

@@ -3,8 +3,8 @@
 import pytest
 from snakemake.exceptions import WorkflowError
 
+from aevb.plumbing.checking import read_studies, read_study
 from aevb.plumbing.params import Params
-from aevb.plumbing.studies import read_studies, read_study
 from graph import ROOT, copy_tree, read_values, run, snakemake_graph
 
 BASE = Params().model_dump()

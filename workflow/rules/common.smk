@@ -9,7 +9,7 @@ import yaml
 from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(Path(workflow.basedir, "src")))
-from aevb.plumbing import checking, dependencies, studies
+from aevb.plumbing import checking, dependencies
 
 # `python` in shell commands is the Python that runs Snakemake, even if .venv is not activated.
 # It is preceded by workflow/bin/python, which runs stages in forks of one process.
@@ -50,7 +50,7 @@ try:
         checked = checking.check(checking.read_yaml(Path(file)), f"--configfile {file}", checked)
     # Snakemake reads the numbers in `--config train={decay: 1}` as text.
     checking.check(config, "--config (for numbers, use --configfile)")
-    STUDIES = studies.read_studies(Path("studies"), config)
+    STUDIES = checking.read_studies(Path("studies"), config)
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 
@@ -69,6 +69,17 @@ def flags(*sections):
     def of(wildcards):
         own = values(getattr(wildcards, "study", ""))
         return " ".join(checking.flags(own[section]) for section in sections)
+
+    return of
+
+
+def files_and_flags(section):
+    """The inputs and outputs of a stage as flags, without its code, and its parameters."""
+
+    def of(wildcards, input, output):
+        files = [*input.items(), *output.items()]
+        named = [f"--{name} {file}" for name, file in files if name != "code"]
+        return " ".join([*named, flags(section)(wildcards)])
 
     return of
 

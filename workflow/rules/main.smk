@@ -74,11 +74,9 @@ rule evaluate:
     group:
         a_job
     params:
-        flags=flags("evaluate"),
+        files_and_flags("evaluate"),
     shell:
-        "python src/evaluate.py --test {input.test} --model {input.model} "
-        "--metrics {output.metrics} --evaluation {output.evaluation} --terms {output.terms} "
-        "{params.flags} --log {log}"
+        "python src/evaluate.py {params} --log {log}"
 
 
 SAMPLES = "results/{study}samples/k{k}-seed{seed}"
@@ -97,10 +95,9 @@ rule sample:
     group:
         a_job
     params:
-        flags=flags("sample"),
+        files_and_flags("sample"),
     shell:
-        "python src/sample.py --model {input.model} --means {output.means} "
-        "--draws {output.draws} --samples {output.samples} {params.flags} --log {log}"
+        "python src/sample.py {params} --log {log}"
 
 
 rule reconstruct:
@@ -120,8 +117,6 @@ rule reconstruct:
     group:
         a_job
     params:
-        flags=flags("reconstruct"),
+        files_and_flags("reconstruct"),
     shell:
-        "python src/reconstruct.py --test {input.test} --model {input.model} "
-        "--figure {output.figure} --reconstructions {output.reconstructions} {params.flags} "
-        "--log {log}"
+        "python src/reconstruct.py {params} --log {log}"

@@ -97,14 +97,10 @@ def read_yaml(path: Path) -> Any:
     """
     from ruamel.yaml import YAML
 
-    depth = 0
     try:
         text = path.read_text(encoding="utf-8")
-        for event in yaml.parse(text, yaml.SafeLoader):
-            depth += isinstance(event, yaml.CollectionStartEvent)
-            depth -= isinstance(event, yaml.CollectionEndEvent)
-            if depth > 9 or isinstance(event, yaml.AliasEvent):  # may take minutes to construct
-                raise ValueError("aliases and deeply nested values are not supported")
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise ValueError("aliases are not supported")  # may take minutes to construct
         values = yaml.safe_load(text), YAML(typ="safe", pure=True).load(text)
         ours, theirs = (yaml.safe_dump(value, sort_keys=False).splitlines() for value in values)
     except Exception as error:  # KeyError for `!!bool x` …
@@ -117,6 +113,49 @@ def read_yaml(path: Path) -> Any:
             differ = f"{section}: Snakemake reads `{mine.strip()}` and DVC `{other.strip()}`"
             raise ValueError(f"{path}: {one_line(differ)}; write numbers plainly, as 0.001")
     return values[0]
+
+
+def read_studies(folder: Path, base: Values) -> dict[str, dict[str, Values]]:
+    """The parameters of each variant of each study in a folder, in the order of the files.
+
+    A study is the same experiment with other parameters, in several variants: a file NAME.yaml with
+    the mappings `params`, which replaces values of params.yaml (`base`) for all variants, and
+    `variants`, which replaces further values for each of them. The results are stored in
+    results/studies/NAME/VARIANT.
+
+    Raises:
+        ValueError: in one line that names the file.
+    """
+    return {path.stem: read_study(path, base) for path in sorted(folder.glob("*.yaml"))}
+
+
+def read_study(path: Path, base: Values) -> dict[str, Values]:
+    """The parameters of each variant of a study, in the order of the file.
+
+    Raises:
+        ValueError: in one line that names the file.
+    """
+    study = read_yaml(path)
+    if not isinstance(study, dict) or study.keys() != {"params", "variants"}:
+        raise ValueError(f"{path} should hold `params` and `variants` and nothing else")
+    variants = study["variants"]
+    if not isinstance(variants, dict) or not variants:
+        raise ValueError(f"{path}: variants should hold at least one name with its parameters")
+    for name in (path.stem, *variants):
+        if not isinstance(name, str) or not re.fullmatch(r"\w[\w-]*", name):
+            raise ValueError(f"{path}: the name {name!r:.50} should be letters, digits, _ and -")
+    shared = check(study["params"], f"{path}: params", base)
+    result = {
+        name: check(own, f"{path}: variants.{name}", shared) for name, own in variants.items()
+    }
+    for values in result.values():
+        if any(values[section] != base[section] for section in ("data", "split")):
+            raise ValueError(
+                f"{path}: data and split are the same for all studies; see params.yaml"
+            )
+        if values["runs"] != shared["runs"]:
+            raise ValueError(f"{path}: runs are the same for all variants; set them in `params`")
+    return result
 
 
 def flags(section: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ import re
 import sys
 import time
 from argparse import SUPPRESS, ArgumentDefaultsHelpFormatter, ArgumentParser
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from inspect import Parameter, isclass, signature
 from pathlib import Path
 from types import UnionType
@@ -47,9 +47,8 @@ def parser(sections: dict[str, type[Section]], description: str | None) -> Parse
         formatter_class=ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
-    result.add_argument(
-        "--log", type=Path, metavar="PATH", default=SUPPRESS, help="file to append the log to"
-    )
+    help_of_log = "file to append the log to"
+    result.add_argument("--log", type=Path, metavar="PATH", default=SUPPRESS, help=help_of_log)
     names = {field.annotation: name for name, field in Params.model_fields.items()}
     for section in sections.values():
         title = f"parameters (section {names.get(section)} of params.yaml)"
@@ -89,11 +88,11 @@ def _argument(field: FieldInfo) -> dict[str, Any]:
     return {
         "type": str if choices else kind,
         "choices": choices or None,
+        "nargs": "*" if several else None,
         "required": required,
         "default": SUPPRESS if required or field.default is None else field.default,
         "metavar": None if choices else kind.__name__.upper(),
         "help": f"{texts[0]} (required)" if required else texts[0],
-        **({"nargs": "*"} if several else {}),
     }
 
 
@@ -180,18 +179,15 @@ def _bars() -> bool:
     return sys.stderr.isatty() and "TQDM_DISABLE" not in os.environ
 
 
-def progress(
-    items: Iterable[Any] | None, description: str, total: int, unit: str, initial: int = 0
-) -> Any:
-    """`items` with a progress bar; with None, the caller updates the bar.
+def progress(description: str, total: int, unit: str, initial: int = 0) -> Any:
+    """A progress bar, which the caller updates.
 
     The bar shows the remaining time in minutes and seconds. It is only shown in an interactive
     terminal, and not if the environment variable TQDM_DISABLE is set, as it is by the Snakefile.
     """
     return tqdm(
-        items,
-        description,
-        total,
+        desc=description,
+        total=total,
         initial=initial,
         bar_format=f"{{desc}}: {{bar}} {{n_fmt}} of {{total_fmt}} {unit}s, {{remaining}} left",
         disable=not _bars(),

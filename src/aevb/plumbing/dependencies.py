@@ -7,7 +7,6 @@ its flags.
 
 import ast
 import re
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -20,31 +19,26 @@ def code_of(*scripts: str) -> list[str]:
 
     A module that a script loads by name, as src/research.py does, has to be given too.
     """
-    found = {*scripts}
-    waiting = [SOURCE.parent / script for script in scripts]
-    while waiting:
-        for module in _imports(waiting.pop()):
-            path = SOURCE / f"{module.replace('.', '/')}.py"
-            name = path.relative_to(SOURCE.parent).as_posix()
-            if name not in found and not module.startswith(PLUMBING) and path.exists():
-                found.add(name)
-                waiting.append(path)
-    return [*scripts, *sorted(found - {*scripts})]
+    found = [*scripts]
+    for file in found:  # to which the loop appends
+        for module in _imports(SOURCE.parent / file):
+            imported = f"src/{module.replace('.', '/')}.py"
+            is_code = not module.startswith(PLUMBING) and (SOURCE.parent / imported).exists()
+            if is_code and imported not in found:
+                found.append(imported)
+    return [*scripts, *sorted(found[len(scripts) :])]
 
 
 @cache
-def _imports(path: Path) -> tuple[str, ...]:
+def _imports(path: Path) -> list[str]:
     """The names that a file imports, at its top or in functions; some of them are modules."""
-
-    def names() -> Iterator[str]:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                yield from (name.name for name in node.names)
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                yield node.module
-                yield from (f"{node.module}.{name.name}" for name in node.names)
-
-    return tuple(names())
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [name.name for name in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found += [node.module, *(f"{node.module}.{name.name}" for name in node.names)]
+    return found
 
 
 def with_code(dvc_yaml: str) -> str:

@@ -1,7 +1,6 @@
 """The machine: settings that make results repeatable, its devices, and a record of it."""
 
 import ctypes
-import hashlib
 import os
 import platform
 import re
@@ -13,7 +12,7 @@ from typing import Any
 
 import torch
 
-from aevb.files import InputError
+from aevb.files import InputError, sha256
 
 
 def repeatable(threads: int = 1) -> None:
@@ -83,10 +82,7 @@ def record(**files: Path) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "processor": processor(),
         "commit": commit(),
-        **{
-            f"{name}_sha256": hashlib.sha256(path.read_bytes()).hexdigest()
-            for name, path in files.items()
-        },
+        **{f"{name}_sha256": sha256(path) for name, path in files.items()},
     }
 
 

@@ -55,7 +55,6 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Positive = Annotated[int, Field(ge=1, le=10**6)]
 Several = Annotated[int, Field(ge=2, le=10**6)]
 Few = Annotated[int, Field(ge=1, le=100)]
-Neighbours = Annotated[int, Field(ge=1, le=1000)]
 Seconds = Annotated[float, Field(ge=0)]
 
 TrainSet = Annotated[Path, "training images (.safetensors)"]
@@ -212,7 +211,7 @@ class SampleQuality(Section):
     """On request: precision, recall and Fréchet distance of samples."""
 
     images: int = param(10000, "number of samples and of test images", ge=20, le=10**6)
-    neighbours: Neighbours = param(5, "k of the k-nearest-neighbour balls")
+    neighbours: int = param(5, "k of the k-nearest-neighbour balls", ge=1, le=1000)
     seed: Seed = param(0, "seed of the samples and of the choice of images")
 
 

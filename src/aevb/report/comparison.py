@@ -119,9 +119,9 @@ def samples(models: Models) -> Figure:
     """Decoder means and draws for z from the prior; of several variants, a few of each."""
     shown = first_runs(models)
     count = (2 if _several(models) else 10) * IMAGES
-    size = len(next(iter(shown.values())).samples["means"][:count])
-    blank = np.zeros((IMAGES + -size % IMAGES, 784), np.float32)
-    rows = 2 * -(-size // IMAGES) + 1
+    count = min(count, *(len(run.samples["means"]) for run in shown.values()))
+    blank = np.zeros((IMAGES + -count % IMAGES, 784), np.float32)
+    rows = 2 * -(-count // IMAGES) + 1
     title = "Samples: z ~ N(0, I), decoded; above means E[x|z], below draws x ~ p(x|z)"
     title = f"{title}\n{setting(models)}"
     figure, axes = panels_figure(shown, 4.5, 4.1 * rows / IMAGES + 0.3, title)

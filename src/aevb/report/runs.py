@@ -1,7 +1,7 @@
 """The runs of an experiment or a study as the stages stored them, and the names for titles."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -74,12 +74,8 @@ Models = Mapping[str, Sequence[Run]]
 def files_of(folder: Path, latent_dim: int, seed: int) -> dict[str, Path]:
     """The files of one run in the folders metrics/, history/, evaluation/ etc. in `folder`."""
     name = f"k{latent_dim}-seed{seed}"
-    tensors = {kind: folder / kind / f"{name}.safetensors" for kind in KINDS}
-    return {
-        "metrics": folder / "metrics" / f"{name}.json",
-        "history": folder / "history" / f"{name}.csv",
-        **tensors,
-    }
+    suffixes = {"metrics": "json", "history": "csv", **dict.fromkeys(KINDS, "safetensors")}
+    return {kind: folder / kind / f"{name}.{suffix}" for kind, suffix in suffixes.items()}
 
 
 def record(paths: Iterable[Path]) -> dict[str, str]:
@@ -87,16 +83,16 @@ def record(paths: Iterable[Path]) -> dict[str, str]:
     return {f"{path.parent.name}/{path.name}": sha256(path) for path in paths}
 
 
-def read_run(folder: Path, latent_dim: int, seed: int) -> Run:
+def read_run(folder: Path, latent_dim: int, seed: int, variant: str = "") -> Run:
     """Read all files of one run.
 
     Raises:
         InputError: if one is missing or invalid, or if they do not come from one model.
     """
     paths = files_of(folder, latent_dim, seed)
-    tensors = [read_tensors(paths[kind], kind) for kind in KINDS]
-    (evaluation, metadata), (samples, _), (reconstructions, _) = tensors
-    for kind, (_, other) in zip(KINDS, tensors, strict=True):
+    tensors = {kind: read_tensors(paths[kind], kind) for kind in KINDS}
+    evaluation, metadata = tensors["evaluation"]
+    for kind, (_, other) in tensors.items():
         if other["files"]["model"] != metadata["files"]["model"]:
             both = f"{paths[kind]} and {paths['evaluation']}"
             raise InputError(f"{both}: made from different models; {REPAIR}")
@@ -104,9 +100,9 @@ def read_run(folder: Path, latent_dim: int, seed: int) -> Run:
         raise InputError(f"{paths['history']}: not of the model that was evaluated; {REPAIR}")
     if read_bytes(paths["metrics"]) != as_json(metrics_of_a_model(evaluation, metadata)).encode():
         raise InputError(f"{paths['metrics']}: not the means of {paths['evaluation']}; {REPAIR}")
-    metrics = read_json(paths["metrics"])
-    history = pd.DataFrame(read_csv(paths["history"]))
-    return Run(latent_dim, seed, metrics, history, evaluation, samples, reconstructions, metadata)
+    metrics, history = read_json(paths["metrics"]), pd.DataFrame(read_csv(paths["history"]))
+    arrays = {kind: found for kind, (found, _) in tensors.items()}
+    return Run(latent_dim, seed, metrics, history, metadata=metadata, variant=variant, **arrays)
 
 
 def read_models(
@@ -119,10 +115,9 @@ def read_models(
     """
     models = {}
     for variant, k in product(variants or [""], latent_dims):
-        runs = [read_run(folder / variant, k, seed) for seed in seeds]
         label = variant if len(variants) > 1 else ""
         name = f"{label}, k = {k}" if label else f"k = {k}"
-        models[name] = [replace(run, variant=label) for run in runs]
+        models[name] = [read_run(folder / variant, k, seed, label) for seed in seeds]
     return models
 
 

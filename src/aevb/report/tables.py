@@ -1,4 +1,4 @@
-"""The tables and the discussion of a comparison, with numbers computed from the results.
+"""The tables and the discussion of a comparison, from the results and settings of its runs.
 
 ± is a standard error over images; [low, high] is a 95 % interval by Student's t, over images if
 each model was trained once, over trainings if there are several seeds.
@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 from numpy.typing import NDArray
 
+from aevb.datasets import DATASETS
 from aevb.intervals import Estimate, estimate, mean
 from aevb.report.runs import MARK, TERMS, Models, Run, first_runs, seeds, setting
 
@@ -21,6 +22,11 @@ NOTE = f"{MARK} Not a log-likelihood: this likelihood does not suit this binaris
 ONE_SEED = {"{seed}": "{:.2f} ± {se:.2f}"}
 ALL_SEEDS = {"all, mean (sd)": "{:.2f} ({sd:.2f})", "all, 95 %": "[{low:.2f}, {high:.2f}]"}
 """For each row of text, its cell in the column `seed` and those in the columns of the terms."""
+PIXELS = {
+    "dynamic": "zeros and ones: drawn again in each epoch, once for validation and test",
+    "static": "zeros and ones, drawn once",
+    "none": "gray levels in [0, 1]",
+}
 
 
 def texts(models: Models) -> dict[str, str]:
@@ -140,11 +146,48 @@ def _markdown(cells: pd.DataFrame) -> str:
     return str(cells.to_markdown(index=False, disable_numparse=True))
 
 
+def settings(runs: Sequence[Run]) -> str:
+    """A Markdown table of the settings of runs that differ only in k and the seed."""
+    metrics, values = runs[0].metrics, runs[0].metadata
+    validated = runs[0].history["validation_elbo"].notna().all()
+    training = f"{values['train_images']:,} training images"
+    training += ", the rest of the original training set for validation" if validated else ""
+    stopping = f"after {values['max_epochs']} epochs"
+    kept = "the last"
+    if validated:
+        stopping += f", or when the validation ELBO has not risen for {values['patience']} epochs"
+        kept = "those with the best validation ELBO"
+    optimiser = f"{values['optimiser'].title()}, {values['batch_size']} images per minibatch"
+    if values["weight_decay"]:
+        optimiser += f", weight decay {values['weight_decay']:g}"
+    if values["initialisation"] == "paper":
+        optimiser += ", initial weights from N(0, 0.01)"
+    rows = {
+        "data": f"{DATASETS[values['data']['name']].title}: {training}; "
+        f"{metrics['images']:,} test images",
+        "pixels": PIXELS[values["binarisation"]],
+        "likelihood": values["likelihood"].replace("_", " "),
+        "dimensions of z": "k = " + ", ".join(dict.fromkeys(str(run.latent_dim) for run in runs)),
+        "hidden layers": f"{values['hidden']} tanh units each",
+        "optimiser": optimiser,
+        "learning rate": f"{values['learning_rate']}, decaying linearly to 0 in the last "
+        f"{100 * values['decay']:g} % of training",
+        "samples of z per image": f"r = {values['mc_samples']} in training, "
+        f"{metrics['iwae_k']} in testing",
+        "stopping": stopping,
+        "weights": kept,
+        "seeds": ", ".join(dict.fromkeys(str(run.seed) for run in runs)),
+        "arithmetic": f"{values['precision']}, on {values['device']}",
+    }
+    lines = [("setting", "value"), (":---", ":---"), *rows.items()]
+    return "".join(f"| {name} | {value} |\n" for name, value in lines)
+
+
 def discussion(models: Models) -> str:
     """All paragraphs as Markdown: about each k of an experiment, or the variants of a study."""
-    first = first_runs(models)
-    dims = list(dict.fromkeys(run.latent_dim for run in first.values()))
-    variants = list(dict.fromkeys(run.variant for run in first.values()))
+    first = first_runs(models).values()
+    dims = list(dict.fromkeys(run.latent_dim for run in first))
+    variants = list(dict.fromkeys(run.variant for run in first))
     about = {"Setting": _setting(models, variants, dims)}
     if len(variants) > 1:
         about |= {f"k = {k}": _variants(models, k) for k in dims}

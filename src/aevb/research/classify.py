@@ -117,7 +117,7 @@ def main(
 ) -> None:
     """Train, classify the test images, write the weights and the accuracies."""
     images = read_set(train, "train")
-    with cli.progress(None, "classify", settings.epochs * len(images), "image") as bar:
+    with cli.progress("classify", settings.epochs * len(images), "image") as bar:
         network = trained(images, settings, bar.update)
     found = accuracies(network, read_set(test, "test", images.metadata))
     weights = {name: value.numpy() for name, value in network.state_dict().items()}

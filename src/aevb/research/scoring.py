@@ -80,7 +80,7 @@ class Inputs:
     @contextmanager
     def exactly(self, total: int, unit: str = "image") -> Iterator[Callback]:
         """Exact arithmetic with a progress bar; yields the callback that updates it."""
-        with cli.progress(None, f"{self.stage} {self.run}", total, unit) as bar, exact():
+        with cli.progress(f"{self.stage} {self.run}", total, unit) as bar, exact():
             yield bar.update
 
     def is_log_likelihood(self) -> dict[str, int]:
