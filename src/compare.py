@@ -31,7 +31,7 @@ def main(
     models = read_models(results, variants or [], settings.latent_dims, settings.seeds)
     texts = tables.texts(models)
     if not variants:
-        texts["settings.md"] = tables.settings([run for runs in models.values() for run in runs])
+        texts["settings.md"] = tables.settings(models)
     for name, text in texts.items():
         write_text(output / name, text)
     source = None

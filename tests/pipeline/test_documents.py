@@ -122,10 +122,11 @@ def test_the_settings_are_those_of_the_runs(validated):
     values |= {"data": {"name": "kmnist"}, "train_images": 1234, "device": "cpu"}
     history = pd.DataFrame({"validation_elbo": [-1.0 if validated else float("nan")]})
     metrics = {"images": 4321, "iwae_k": 9}
-    runs = [
-        Run(k, seed, metrics, history, {}, {}, {}, values) for k in (2, 5) for seed in (0, 1)
-    ]  # fmt: skip
-    rows = dict(re.findall(r"\| (.*) \| (.*) \|", settings(runs)))
+    models = {
+        f"k = {k}": [Run(k, seed, metrics, history, {}, {}, {}, values) for seed in (0, 1)]
+        for k in (2, 5)
+    }
+    rows = dict(re.findall(r"\| (.*) \| (.*) \|", settings(models)))
     assert rows["dimensions of z"] == "k = 2, 5"
     assert rows["seeds"] == "0, 1"
     assert rows["hidden layers"].startswith("30 ")

@@ -146,8 +146,9 @@ def _markdown(cells: pd.DataFrame) -> str:
     return str(cells.to_markdown(index=False, disable_numparse=True))
 
 
-def settings(runs: Sequence[Run]) -> str:
-    """A Markdown table of the settings of runs that differ only in k and the seed."""
+def settings(models: Models) -> str:
+    """A Markdown table of the settings of an experiment."""
+    runs = [run for of_model in models.values() for run in of_model]
     metrics, values = runs[0].metrics, runs[0].metadata
     validated = runs[0].history["validation_elbo"].notna().all()
     training = f"{values['train_images']:,} training images"
@@ -162,6 +163,10 @@ def settings(runs: Sequence[Run]) -> str:
         optimiser += f", weight decay {values['weight_decay']:g}"
     if values["initialisation"] == "paper":
         optimiser += ", initial weights from N(0, 0.01)"
+    rate = f"{values['learning_rate']}, constant"
+    if values["decay"]:
+        share = f"{100 * values['decay']:g} % of training"
+        rate = f"{values['learning_rate']}, decaying linearly to 0 in the last {share}"
     rows = {
         "data": f"{DATASETS[values['data']['name']].title}: {training}; "
         f"{metrics['images']:,} test images",
@@ -170,8 +175,7 @@ def settings(runs: Sequence[Run]) -> str:
         "dimensions of z": "k = " + ", ".join(dict.fromkeys(str(run.latent_dim) for run in runs)),
         "hidden layers": f"{values['hidden']} tanh units each",
         "optimiser": optimiser,
-        "learning rate": f"{values['learning_rate']}, decaying linearly to 0 in the last "
-        f"{100 * values['decay']:g} % of training",
+        "learning rate": rate,
         "samples of z per image": f"r = {values['mc_samples']} in training, "
         f"{metrics['iwae_k']} in testing",
         "stopping": stopping,
