@@ -16,7 +16,7 @@ from aevb.bounds import (
     log_importance_weights,
 )
 from aevb.exact import exact
-from aevb.intervals import mean_with_error
+from aevb.intervals import means_with_errors
 from aevb.likelihoods import is_likelihood
 from aevb.rng import Random
 
@@ -27,6 +27,7 @@ DRAWS = 5
 """Draws of z that are computed at a time: few enough for their logits to fit into the cache."""
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 Callback = Callable[[int], Any]
 """Called with the number of images that were finished."""
 
@@ -40,7 +41,7 @@ def by_block(
     x: Floats,
     purpose: str,
     seed: int,
-    callback: Callback,
+    callback: Callback = silent,
     dtype: torch.dtype = torch.float32,
 ) -> dict[str, NDArray[Any]]:
     """Apply `compute` to each block of images [N, D] and concatenate the tensors it returns.
@@ -114,11 +115,10 @@ def bound_metrics(terms: dict[str, Floats], samples: int) -> dict[str, float]:
 
     `reconstruction_error` is −log_px_given_z.
     """
-    metrics: dict[str, float] = {"iwae_k": samples, "images": len(terms["kl"])}
     values = {**terms, "reconstruction_error": -terms["log_px_given_z"]}
-    for name in ("elbo", "log_px_given_z", "reconstruction_error", "kl", "iwae_bound"):
-        metrics |= mean_with_error(name, values[name])
-    return metrics
+    names = ("elbo", "log_px_given_z", "reconstruction_error", "kl", "iwae_bound")
+    metrics = means_with_errors({name: values[name] for name in names})
+    return {"iwae_k": samples, "images": len(terms["kl"]), **metrics}
 
 
 def metrics_of_a_model(terms: dict[str, Floats], metadata: dict[str, Any]) -> dict[str, float]:

@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 from torchvision import datasets
 
-from aevb.data import RAW_FILES
-from aevb.datasets import DATASETS
+from aevb.data import DATASETS, RAW_FILES
 from aevb.files import InputError
 from conftest import ROOT, as_idx, first_images
 from stages import run_or_raise, run_script

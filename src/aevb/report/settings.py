@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from aevb.datasets import DATASETS
+from aevb.data import DATASETS
 from aevb.report.runs import Run
 
 PIXELS = {
