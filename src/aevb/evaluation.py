@@ -32,16 +32,12 @@ Callback = Callable[[int], Any]
 """Called with the number of images that were finished."""
 
 
-def silent(_: int) -> None:
-    """The callback that does nothing."""
-
-
 def by_block(
     compute: Callable[[Tensor, Random], dict[str, Tensor]],
     x: Floats,
     purpose: str,
     seed: int,
-    callback: Callback = silent,
+    callback: Callback = lambda _: None,
     dtype: torch.dtype = torch.float32,
 ) -> dict[str, NDArray[Any]]:
     """Apply `compute` to each block of images [N, D] and concatenate the tensors it returns.
@@ -76,7 +72,7 @@ def evaluate(
     x: Floats,
     samples: int,
     seed: int,
-    callback: Callback = silent,
+    callback: Callback = lambda _: None,
     bounds: Callable[[Tensor], dict[str, Tensor]] = bound_of_all,
 ) -> dict[str, Floats]:
     """The terms of the bounds for images [N, D], with `samples` draws of z per image.

@@ -255,7 +255,7 @@ def test_chains_do_not_depend_on_how_many_images_there_are():
             part, _ = ais.log_weights(exact, x[:count], plan(5, exact), 3, 0, some)
             np.testing.assert_allclose(part, whole[:, :count], rtol=1e-4)
         other, _ = ais.log_weights(exact, x, plan(5, exact), 3, 1, start)
-        assert len(np.unique([whole, other])) == 2 * whole.size
+        assert len(np.unique([whole, other])) == 2 * whole.numel()
 
 
 def test_steps_are_tuned_to_the_acceptance():
