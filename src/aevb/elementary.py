@@ -103,7 +103,9 @@ def reduced_exp(x: Floats) -> tuple[Floats, Floats, Floats]:
     return p, power_of_two(half, format), power_of_two(exponent, format)
 
 
-def exp_block(x: Floats) -> Floats:
+@elementwise
+def exp(x: Floats) -> Floats:
+    """eˣ, within 1.5 ulp."""
     p, s, t = reduced_exp(x)
     p += 1
     p *= s
@@ -112,12 +114,8 @@ def exp_block(x: Floats) -> Floats:
 
 
 @elementwise
-def exp(x: Floats) -> Floats:
-    """eˣ, within 1.5 ulp."""
-    return exp_block(x)
-
-
-def expm1_block(x: Floats) -> Floats:
+def expm1(x: Floats) -> Floats:
+    """eˣ − 1, within 3 ulp."""
     p, s, t = reduced_exp(np.maximum(x, -50))
     p *= s
     s -= 1 / t
@@ -127,15 +125,9 @@ def expm1_block(x: Floats) -> Floats:
 
 
 @elementwise
-def expm1(x: Floats) -> Floats:
-    """eˣ − 1, within 3 ulp."""
-    return expm1_block(x)
-
-
-@elementwise
 def tanh(x: Floats) -> Floats:
     """tanh x = t / (t + 2) with t = e²ˣ − 1, within 3 ulp; computed for |x|."""
-    t = expm1_block(np.minimum(abs(x), 20) * 2)
+    t = expm1(np.minimum(abs(x), 20) * 2)
     result: Floats = np.copysign(t / (t + 2), x)
     return result
 
@@ -143,14 +135,16 @@ def tanh(x: Floats) -> Floats:
 @elementwise
 def sigmoid(x: Floats) -> Floats:
     """1 / (1 + e⁻ˣ), within 2.5 ulp; 0 where e⁻ˣ overflows."""
-    result: Floats = 1 / (exp_block(-x) + 1)
+    result: Floats = 1 / (exp(-x) + 1)
     return result
 
 
-def log_block(x: Floats) -> Floats:
-    """With x = 2ⁿ (1 + f), √½ ≤ 1 + f < √2 and s = f / (2 + f): log(1 + f) = 2 artanh s.
+@elementwise
+def log(x: Floats) -> Floats:
+    """log x, within 1.5 ulp; −∞ for 0 and NaN below.
 
-    The sum is arranged such that its largest term, f, is exact, as in FreeBSD's library.
+    With x = 2ⁿ (1 + f), √½ ≤ 1 + f < √2 and s = f / (2 + f), log(1 + f) = 2 artanh s. The sum is
+    arranged such that its largest term, f, is exact, as in FreeBSD's library.
     """
     format = FORMATS[x.dtype]
     tiny = np.finfo(x.dtype).tiny
@@ -183,24 +177,15 @@ def log_block(x: Floats) -> Floats:
 
 
 @elementwise
-def log(x: Floats) -> Floats:
-    """log x, within 1.5 ulp; −∞ for 0 and NaN below."""
-    return log_block(x)
-
-
-@elementwise
 def log1p(x: Floats) -> Floats:
     """log(1 + x), within 3 ulp: the logarithm of the rounded sum and a correction for rounding."""
     u = 1 + x
-    result = log_block(u)
+    result = log(u)
     return np.where(np.isfinite(result), result - ((u - 1) - x) / u, result)
 
 
-@elementwise
-def sqrt(x: Floats) -> Floats:
-    """√x, correctly rounded, as IEEE 754 prescribes."""
-    result: Floats = np.sqrt(x)
-    return result
+sqrt = elementwise(np.sqrt)
+"""√x, correctly rounded, as IEEE 754 prescribes."""
 
 
 def cos_sin_turns(turns: Floats) -> tuple[Floats, Floats]:

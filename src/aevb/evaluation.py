@@ -16,7 +16,7 @@ from aevb.bounds import (
     log_importance_weights,
 )
 from aevb.exact import exact
-from aevb.intervals import mean_with_error
+from aevb.intervals import means_with_errors
 from aevb.likelihoods import is_likelihood
 from aevb.rng import Random
 
@@ -27,12 +27,9 @@ DRAWS = 5
 """Draws of z that are computed at a time: few enough for their logits to fit into the cache."""
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 Callback = Callable[[int], Any]
 """Called with the number of images that were finished."""
-
-
-def silent(_: int) -> None:
-    """The callback that does nothing."""
 
 
 def by_block(
@@ -40,7 +37,7 @@ def by_block(
     x: Floats,
     purpose: str,
     seed: int,
-    callback: Callback,
+    callback: Callback = lambda _: None,
     dtype: torch.dtype = torch.float32,
 ) -> dict[str, NDArray[Any]]:
     """Apply `compute` to each block of images [N, D] and concatenate the tensors it returns.
@@ -75,7 +72,7 @@ def evaluate(
     x: Floats,
     samples: int,
     seed: int,
-    callback: Callback = silent,
+    callback: Callback = lambda _: None,
     bounds: Callable[[Tensor], dict[str, Tensor]] = bound_of_all,
 ) -> dict[str, Floats]:
     """The terms of the bounds for images [N, D], with `samples` draws of z per image.
@@ -114,11 +111,10 @@ def bound_metrics(terms: dict[str, Floats], samples: int) -> dict[str, float]:
 
     `reconstruction_error` is −log_px_given_z.
     """
-    metrics: dict[str, float] = {"iwae_k": samples, "images": len(terms["kl"])}
     values = {**terms, "reconstruction_error": -terms["log_px_given_z"]}
-    for name in ("elbo", "log_px_given_z", "reconstruction_error", "kl", "iwae_bound"):
-        metrics |= mean_with_error(name, values[name])
-    return metrics
+    names = ("elbo", "log_px_given_z", "reconstruction_error", "kl", "iwae_bound")
+    metrics = means_with_errors({name: values[name] for name in names})
+    return {"iwae_k": samples, "images": len(terms["kl"]), **metrics}
 
 
 def metrics_of_a_model(terms: dict[str, Floats], metadata: dict[str, Any]) -> dict[str, float]:

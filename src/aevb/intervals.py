@@ -1,6 +1,7 @@
 """Means, their standard errors and their 95 % intervals."""
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -34,10 +35,12 @@ def mean_and_se(values: ArrayLike) -> tuple[float, float]:
     return centre, math.sqrt(squares / (numbers.size - 1) / numbers.size)
 
 
-def mean_with_error(name: str, values: ArrayLike) -> dict[str, float]:
-    """The mean of one value per image as `name`, and its standard error as `name_se`."""
-    centre, error = mean_and_se(values)
-    return {name: centre, f"{name}_se": error}
+def means_with_errors(values: Mapping[str, ArrayLike]) -> dict[str, float]:
+    """The mean over images of each quantity and, as `…_se`, its standard error."""
+    metrics: dict[str, float] = {}
+    for name, per_image in values.items():
+        metrics[name], metrics[f"{name}_se"] = mean_and_se(per_image)
+    return metrics
 
 
 def student(freedom: int, probability: float) -> float:

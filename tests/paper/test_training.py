@@ -19,7 +19,7 @@ from aevb.files import InputError
 from aevb.model import VAE
 from aevb.plumbing.checkpoints import Checkpoint, Interrupted
 from aevb.plumbing.params import Train
-from aevb.training import HISTORY, Training, learning_rate
+from aevb.training import HISTORY, Training
 
 torch.set_num_threads(1)
 
@@ -92,10 +92,11 @@ def steps(monkeypatch) -> list[tuple[Tensor, Tensor]]:
         (1.0, [0.8, 0.6, 0.4, 0.2, 0.1, 0.0]),
     ],
 )
-def test_learning_rate(decay, expected):
-    settings = Train(learning_rate=0.8, decay=decay)
-    progress = [0, 0.25, 0.5, 0.75, 0.875, 1 - 1e-12]
-    rates = [learning_rate(share, settings) for share in progress]
+def test_learning_rate(small_sets, decay, expected):
+    run = training(small_sets, learning_rate=0.8, decay=decay, max_epochs=8, batch_size=3)
+    rates = []
+    for run.state.epoch in (0, 2, 4, 6, 7, 8):
+        rates.append(run.learning_rate(0))
     assert rates == pytest.approx(expected, abs=1e-9)
 
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from aevb.files import write_tensors
-from aevb.intervals import mean_with_error
+from aevb.intervals import means_with_errors
 from aevb.plumbing.params import Params
 from graph import run
 from stages import Outcome, error_line, run_script
@@ -33,7 +33,7 @@ def write_run(tree: Path, k: int, shift: float = 0.0, noise: float = 0.0, **sett
     write_tensors(tree / f"results/terms/k{k}-seed0.safetensors", "terms", terms, metadata)
     metrics: dict[str, float] = {"images": IMAGES, "iwae_k": 50, "is_log_likelihood": 1}
     for name, values in {**terms, "elbo": terms["log_px_given_z"] - terms["kl"]}.items():
-        metrics |= mean_with_error(name, values)
+        metrics |= means_with_errors({name: values})
     write_metrics(tree / f"results/metrics/k{k}-seed0.json", metrics)
 
 
@@ -215,7 +215,7 @@ def test_damaged_files_and_folders_without_git_are_reported(tree, monkeypatch):
 def test_differences_are_paired_if_both_runs_have_terms():
     random = np.random.default_rng(0)
     old, new = random.normal(-100, 10, IMAGES), random.normal(-99, 10, IMAGES)
-    runs = [Run(mean_with_error("kl", values), {"kl": values}, {}) for values in (old, new)]
+    runs = [Run(means_with_errors({"kl": values}), {"kl": values}, {}) for values in (old, new)]
     error = np.std(new - old, ddof=1) / math.sqrt(IMAGES)
     assert difference("kl", *runs) == pytest.approx((np.mean(new - old), error))
     runs[0] = runs[0]._replace(terms={})

@@ -5,9 +5,8 @@ the images of each batch are gray and the other half are binarised again.
 """
 
 import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -16,17 +15,16 @@ from numpy.typing import NDArray
 from torch import nn
 
 from aevb.data import CLASSES, ImageSet, model_inputs, read_set
+from aevb.evaluation import Floats
 from aevb.files import read_tensors, write_json, write_tensors
+from aevb.intervals import means_with_errors
 from aevb.plumbing import cli
 from aevb.plumbing.params import Classifier, TestSet, TrainSet
-from aevb.research import scoring
 from aevb.rng import Random
 
 FEATURES = 64
 BLOCK = 500
 """Images that are classified at once."""
-
-Floats = NDArray[np.float32]
 
 
 def new_network(random: Random) -> nn.Sequential:
@@ -49,9 +47,7 @@ def new_network(random: Random) -> nn.Sequential:
     return network
 
 
-def trained(
-    images: ImageSet, settings: Classifier, callback: Callable[[int], Any] = lambda _: None
-) -> nn.Sequential:
+def trained(images: ImageSet, settings: Classifier) -> nn.Sequential:
     """A network trained by Adam on the cross entropy, with a rate that falls linearly to 0."""
     seed, batch_size = settings.seed, settings.batch_size
     network = new_network(Random("initialise classifier", seed))
@@ -73,7 +69,6 @@ def trained(
             F.cross_entropy(network(x), labels[index]).backward()
             optimiser.step()
             schedule.step()
-            callback(len(index))
     return network.eval().requires_grad_(False)
 
 
@@ -97,7 +92,7 @@ def accuracies(network: nn.Sequential, images: ImageSet) -> dict[str, float]:
         == images.labels
         for name, binarisation in (("gray", "none"), ("binary", "static"))
     }
-    return {"images": len(images), **scoring.means(right)}
+    return {"images": len(images), **means_with_errors(right)}
 
 
 def read_classifier(path: Path) -> nn.Sequential:
@@ -117,8 +112,7 @@ def main(
 ) -> None:
     """Train, classify the test images, write the weights and the accuracies."""
     images = read_set(train, "train")
-    with cli.progress("classify", settings.epochs * len(images), "image") as bar:
-        network = trained(images, settings, bar.update)
+    network = trained(images, settings)
     found = accuracies(network, read_set(test, "test", images.metadata))
     weights = {name: value.numpy() for name, value in network.state_dict().items()}
     metadata = {"data": images.metadata, "classifier": settings.model_dump()}

@@ -14,12 +14,12 @@ term has a closed form, so its gradient has no variance.
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from aevb.bounds import LatentVariableModel, reparameterise
-from aevb.evaluation import Callback, Floats, by_block, noise, silent
-from aevb.intervals import mean
+from aevb.evaluation import Doubles, Floats, by_block, noise
+from aevb.exact import exact
+from aevb.intervals import mean, means_with_errors
 from aevb.plumbing.params import GradientVariance
 from aevb.research import scoring
 from aevb.rng import Random
@@ -28,9 +28,7 @@ ESTIMATORS = ("reparametrised", "score", "baseline")
 
 
 @torch.no_grad()
-def gradients(
-    model: LatentVariableModel, x: Floats, samples: int, seed: int, callback: Callback = silent
-) -> dict[str, Floats]:
+def gradients(model: LatentVariableModel, x: Floats, samples: int, seed: int) -> dict[str, Floats]:
     """Mean and variance of each of ESTIMATORS, in their order and with the same draws.
 
     Returns:
@@ -61,12 +59,10 @@ def gradients(
         second = torch.stack((slope_2, product_2, scale**2 * centred_2), 1)
         return {"mean": first, "variance": (second - first * first).sum(-1) * scale}
 
-    return by_block(estimates, x, "gradient_variance", seed, callback)
+    return by_block(estimates, x, "gradient_variance", seed)
 
 
-def ratio_with_error(
-    name: str, above: NDArray[np.float64], below: NDArray[np.float64]
-) -> dict[str, float]:
+def ratio_with_error(name: str, above: Doubles, below: Doubles) -> dict[str, float]:
     """Ratio of two means over images [N], and its standard error by the delta method.
 
     They are not finite if the lower mean is 0, as for a decoder that ignores z.
@@ -74,7 +70,7 @@ def ratio_with_error(
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = float(np.divide(mean(above), mean(below)))
         residual = (above - ratio * below) / mean(below)
-    return {**scoring.means({name: residual}), name: ratio}
+    return {**means_with_errors({name: residual}), name: ratio}
 
 
 def gradient_metrics(terms: dict[str, Floats], samples: int) -> dict[str, float]:
@@ -88,7 +84,7 @@ def gradient_metrics(terms: dict[str, Floats], samples: int) -> dict[str, float]
     metrics: dict[str, float] = {"images": len(variance), "samples": samples}
     for place, name in enumerate(ESTIMATORS):
         own = variance[:, place]
-        metrics |= scoring.means(
+        metrics |= means_with_errors(
             {f"variance_{name}": own, f"squared_norm_{name}": squared_norm[:, place]}
         )
         if place:
@@ -100,8 +96,8 @@ def main(files: scoring.Scored, settings: GradientVariance) -> None:
     """Estimate means and variances per image; write them and their means over images."""
     inputs = scoring.read_inputs("gradient_variance", files)
     x = inputs.first(settings.images)
-    with inputs.exactly(len(x)) as callback:
-        terms = gradients(inputs.model, x, settings.samples, settings.seed, callback)
+    with exact():
+        terms = gradients(inputs.model, x, settings.samples, settings.seed)
     metrics = gradient_metrics(terms, settings.samples) | inputs.is_log_likelihood()
     summary = (
         "variance of the score function estimator {variance_ratio_score:.0f} ± "

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import Parameter
 
 from aevb.bounds import LatentVariableModel, elbo, encoded_terms, iwae_bound
 from aevb.data import model_inputs
-from aevb.evaluation import DRAWS, Callback, Floats, evaluate, noise, silent
-from aevb.intervals import mean_and_se
+from aevb.evaluation import DRAWS, Doubles, Floats, evaluate, noise
+from aevb.exact import exact
+from aevb.intervals import mean_and_se, means_with_errors
 from aevb.optimiser import Optimiser
 from aevb.plumbing.params import InferenceGap, TrainSet
 from aevb.research import ais, qmc, scoring
@@ -27,9 +27,6 @@ from aevb.rng import Random
 
 RATE = 0.03
 """Initial learning rate of Adam for mu and log sigma² of q*; it decays linearly to 0."""
-
-
-Doubles = NDArray[np.float64]
 
 
 class Files(scoring.Scored):
@@ -93,7 +90,7 @@ def groups(log_weights: Tensor, k: int) -> Tensor:
 
 
 def bounds_against_k(
-    model: LatentVariableModel, x: Floats, samples: int, seed: int, callback: Callback = silent
+    model: LatentVariableModel, x: Floats, samples: int, seed: int
 ) -> dict[str, Doubles]:
     """The ELBO and, for each K of `sample_counts(samples)`, the IWAE bound, for images [N, D].
 
@@ -105,7 +102,7 @@ def bounds_against_k(
         counts = sample_counts(samples)
         return {f"iwae_{k}": iwae_bound(groups(log_weights, k)).mean(0) for k in counts}
 
-    terms = evaluate(model, x, samples, seed, callback, against_k)
+    terms = evaluate(model, x, samples, seed, bounds=against_k)
     return {name: terms[name].astype(np.float64) for name in terms if name[:4] in ("elbo", "iwae")}
 
 
@@ -125,23 +122,23 @@ def main(files: Files, settings: InferenceGap) -> None:
     x_train = model_inputs(training_set, inputs.metadata["binarisation"])
     x_train, _ = shuffled(x_train, count, seed, "train")
     both, optimised = np.concatenate([x, x_train]), Optimised(model, settings.steps, seed)
-    with inputs.exactly(2 * len(both)) as callback:
+    with exact():
         bounds, best = (
-            bounds_against_k(q, both, settings.samples, seed, callback) for q in (model, optimised)
+            bounds_against_k(q, both, settings.samples, seed) for q in (model, optimised)
         )
     metrics: dict[str, float] = {"images": count, **inputs.is_log_likelihood()}
     elbo, best_elbo, log_px = bounds["elbo"], best["elbo"], best[f"iwae_{settings.samples}"]
     terms: dict[str, Doubles] = {}
     if model.latent_dim <= qmc.LARGEST and model.likelihood.outputs == 1:
-        with inputs.exactly(qmc.SHIFTS * settings.points, "point") as callback:
+        with exact():
             score = qmc.bernoulli_score(model, torch.from_numpy(both))
-            estimates = qmc.log_means(score, model.latent_dim, settings.points, seed, callback)
+            estimates = qmc.log_means(score, model.latent_dim, settings.points, seed)
             log_px = qmc.summarise(estimates)[0].numpy()
             _, metrics["qmc_error"], metrics["qmc_doubling"] = qmc.summarise(estimates[:, :count])
         terms["qmc_minus_elbo"] = (log_px - elbo)[:count]
-    with inputs.exactly(settings.temperatures * (count + 2 * ais.SIMULATED), "step") as callback:
+    with exact():
         annealed, simulated, metrics["acceptance"] = ais.bounds(
-            model, x, others, settings.temperatures, settings.leapfrog, seed, callback
+            model, x, others, settings.temperatures, settings.leapfrog, seed
         )
     terms["ais_minus_elbo"] = annealed - elbo[:count]
     terms["ais_minus_log_px"] = annealed - log_px[:count]
@@ -157,7 +154,7 @@ def main(files: Files, settings: InferenceGap) -> None:
     }.items():
         terms |= {name: values[:count], f"train_{name}": values[count:]}
     terms |= simulated
-    metrics |= scoring.means(terms)
+    metrics |= means_with_errors(terms)
     (test, test_se), (train, train_se) = (
         mean_and_se((best_elbo - elbo)[part]) for part in (slice(count), slice(count, None))
     )

@@ -7,19 +7,17 @@ import math
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.stats import norm
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from aevb.bounds import Terms, kl_per_dimension, log_importance_weights, reparameterise
 from aevb.data import model_inputs
-from aevb.evaluation import BLOCK, Floats, by_block, silent
+from aevb.evaluation import BLOCK, Doubles, Floats, by_block
+from aevb.intervals import means_with_errors
 from aevb.plumbing.params import Latents, TrainSet
 from aevb.research import scoring
 from aevb.rng import Random
-
-Doubles = NDArray[np.float64]
 
 
 @torch.inference_mode()
@@ -62,7 +60,7 @@ def information(mu: Floats, log_var: Floats, samples: int, seed: int) -> dict[st
         }
 
     codes = np.concatenate((mu, log_var), 1)
-    return by_block(terms, codes, "latents", seed, silent, torch.float64)
+    return by_block(terms, codes, "latents", seed, dtype=torch.float64)
 
 
 def log_aggregate_ratio(z: Tensor, mu: Tensor, log_var: Tensor) -> Tensor:
@@ -120,7 +118,7 @@ def main(files: scoring.Scored, train: TrainSet, settings: Latents) -> None:
         "images": len(mu),
         "log_images": math.log(len(mu)),
         **settings.model_dump(exclude={"seed"}),
-        **scoring.means(terms),
+        **means_with_errors(terms),
     }
     summary = (
         "{active_units} active units, KL {kl:.2f} = mutual information {mutual_information:.2f} "

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from aevb.bounds import iwae_bound
-from aevb.evaluation import Callback, Floats, silent
+from aevb.evaluation import Floats
 from aevb.model import VAE
 from aevb.rng import Random, box_muller
 
@@ -54,17 +54,15 @@ def bernoulli_score(model: VAE, x: Tensor) -> Score:
 
 
 @torch.inference_mode()
-def log_means(score: Score, k: int, count: int, seed: int, callback: Callback = silent) -> Tensor:
+def log_means(score: Score, k: int, count: int, seed: int) -> Tensor:
     """log of the mean of p(x|z) over `count` points for each shift, float64 [SHIFTS, N].
 
-    Each mean is unbiased. `callback` gets the number of points that were scored.
+    Each mean is unbiased.
     """
     estimates = []
     for shift in range(SHIFTS):
-        parts = []
-        for z in torch.from_numpy(points(count, k, seed, shift)).split(BLOCK):
-            parts.append(score(z).logsumexp(0).double())
-            callback(len(z))
+        blocks = torch.from_numpy(points(count, k, seed, shift)).split(BLOCK)
+        parts = [score(z).logsumexp(0).double() for z in blocks]
         estimates.append(torch.stack(parts).logsumexp(0))
     return torch.stack(estimates) - torch.tensor(count).double().log()
 

@@ -20,13 +20,14 @@ from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
 from aevb.data import model_inputs
+from aevb.evaluation import Doubles, Floats
 from aevb.files import read_tensors
-from aevb.intervals import mean_and_se
+from aevb.intervals import mean_and_se, means_with_errors
 from aevb.model import VAE
 from aevb.plumbing.params import SampleQuality, TrainSet
 from aevb.report.figures import rows_figure, save_figure
 from aevb.research import scoring
-from aevb.research.classify import Floats, classes, features, read_classifier
+from aevb.research.classify import classes, features, read_classifier
 from aevb.rng import Random
 
 FOLDS = 10
@@ -36,7 +37,6 @@ SEARCHED = 1000
 COLUMNS, SHOWN, RANKS = 10, 20, ("nearest", "second", "third")
 """Of the figure: columns, samples, and rows of training images."""
 
-Doubles = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 
@@ -163,7 +163,7 @@ def main(
 
     gray, mu = model_inputs(test, "none"), inputs.encode(inputs.x)[0]
     right = classes(network, features(network, gray)) == test.labels
-    metrics |= scoring.means(
+    metrics |= means_with_errors(
         {
             "closer_to_train": closer_to_train(from_prior[:SEARCHED], real, train_x[of_train]),
             "digit_changes": digit_changes(network, gray, inputs.decode(mu)),

@@ -1,20 +1,18 @@
 """What the stages on request share: their files, and how they write their results."""
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from aevb.data import ImageSet, fixed_draw, model_inputs, read_set
-from aevb.evaluation import Callback, Floats
+from aevb.evaluation import Floats
 from aevb.exact import exact
 from aevb.files import InputError, write_json, write_tensors
-from aevb.intervals import mean_with_error
 from aevb.likelihoods import is_likelihood
 from aevb.model import VAE, read_model
 from aevb.plumbing import cli
@@ -77,12 +75,6 @@ class Inputs:
         with exact():
             return self.model.mean(torch.from_numpy(z)).numpy()
 
-    @contextmanager
-    def exactly(self, total: int, unit: str = "image") -> Iterator[Callback]:
-        """Exact arithmetic with a progress bar; yields the callback that updates it."""
-        with cli.progress(f"{self.stage} {self.run}", total, unit) as bar, exact():
-            yield bar.update
-
     def is_log_likelihood(self) -> dict[str, int]:
         """A metric: 1 if the likelihood suits the binarisation, so that bounds bound log p(x)."""
         suits = is_likelihood(self.metadata["likelihood"], self.metadata["binarisation"])
@@ -124,11 +116,3 @@ def read_training_set(path: Path) -> ImageSet:
     """
     images = read_set(path, "train")
     return replace(images, binary=fixed_draw(images.images, "train", images.metadata["seed"]))
-
-
-def means(values: Mapping[str, ArrayLike]) -> dict[str, float]:
-    """The mean over images of each quantity and, as `…_se`, its standard error."""
-    metrics: dict[str, float] = {}
-    for name, per_image in values.items():
-        metrics |= mean_with_error(name, per_image)
-    return metrics
