@@ -28,8 +28,11 @@ def running(file: Path) -> bool:
 
 def is_whole(path: Path) -> bool:
     """Whether DVC can read dvc.lock or an rwlock, which is JSON and therefore YAML."""
+    text = path.read_bytes()
+    if path == LOCK and not text.endswith(b"\n"):  # its last value may be half of another one
+        return False
     try:
-        stages = yaml.safe_load(path.read_bytes()).get("stages", {}).values()
+        stages = yaml.safe_load(text).get("stages", {}).values()
         files = [file for stage in stages for file in stage.get("deps", []) + stage.get("outs", [])]
         return all("path" in file for file in files) and all("cmd" in stage for stage in stages)
     except (yaml.YAMLError, AttributeError, TypeError):
