@@ -14,7 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
-from aevb.data import DATASET_FILE, DATASETS, RAW_FILES, parse_idx
+from aevb.data import DATASET_FILE, RAW_FILES, check_pair, parse_idx
+from aevb.datasets import DATASETS
 from aevb.files import InputError, write_bytes, write_json
 from aevb.plumbing import cli
 from aevb.plumbing.checking import one_line
@@ -35,7 +36,8 @@ def main(
     for file, digest in zip(RAW_FILES, digests, strict=True):
         found[file] = find(file, digest, sources(data, file, digest, bundled, output))
     for part in (RAW_FILES[:2], RAW_FILES[2:]):
-        parse_idx([found[file] for file in part], " and ".join(part))
+        images, labels = (parse_idx(found[file], file) for file in part)
+        check_pair(images, labels, " and ".join(part))
 
     (output / DATASET_FILE).unlink(missing_ok=True)
     for file, content in found.items():

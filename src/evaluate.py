@@ -31,6 +31,8 @@ def main(
     repeatable()
     vae, metadata = read_model(model)
     images = read_set(test, "test", metadata.get("data", {}))
+    if len(images) < 2:
+        raise InputError(f"{test}: fewer than two images: no standard error can be given")
     x = model_inputs(images, metadata["binarisation"])
     name = f"evaluate k = {vae.latent_dim}, seed {metadata['seed']}"
     with exact(), cli.progress(name, len(x), "image") as bar:

@@ -15,7 +15,8 @@ import aevb  # noqa: F401  # isort: skip  # first, since it reports missing pack
 import numpy as np
 from numpy.typing import NDArray
 
-from aevb.data import DATASETS, read_set
+from aevb.data import read_set
+from aevb.datasets import DATASETS
 from aevb.files import read_bytes, read_tensors, write_text
 from aevb.likelihoods import is_likelihood
 from aevb.model import VAE, read_model

@@ -5,12 +5,12 @@ changed.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import aevb  # noqa: F401  # isort: skip  # first, since it reports missing packages
 import numpy as np
 
-from aevb.data import ImageSet, fixed_draw, read_raw, write_set
+from aevb.data import ImageSet, SetName, fixed_draw, read_raw, write_set
 from aevb.files import InputError
 from aevb.plumbing import cli
 from aevb.plumbing.params import Split
@@ -25,26 +25,31 @@ def main(
     settings: Split,
 ) -> None:
     """Read the raw files, write the three sets."""
-    original, original_test = read_raw(raw, "train"), read_raw(raw, "t10k")
-    count = len(original[0])
-    if settings.validation_size >= count:
+    images, labels, source = read_raw(raw, "train")
+    if settings.validation_size >= len(images):
         raise InputError(
-            f"--validation_size {settings.validation_size}: leaves none of the {count} training "
-            "images; lower split.validation_size"
+            f"--validation_size {settings.validation_size}: leaves none of the {len(images)} "
+            "training images; lower split.validation_size"
         )
-    order = Random("split", settings.seed).permutation(count)
+    order = Random("split", settings.seed).permutation(len(images))
     held_out, kept = np.split(order, [settings.validation_size])
-    for name, path, (images, labels, source), chosen in (
-        ("train", train, original, kept),
-        ("validation", validation, original, held_out),
-        ("test", test, original_test, np.arange(len(original_test[0]))),
-    ):
-        index = np.sort(chosen)
-        binary = None if name == "train" else fixed_draw(images[index], name, settings.seed)
+    test_raw = read_raw(raw, "t10k")
+
+    def write(
+        path: Path, name: SetName, raw: tuple[np.ndarray, np.ndarray, Any], index: np.ndarray
+    ) -> None:
+        images, labels, source = raw
+        index = np.sort(index)
+        chosen = images[index]
+        binary = None if name == "train" else fixed_draw(chosen, name, settings.seed)
         decisive = {"seed"} if name == "test" else None
         metadata = {**source, **settings.model_dump(include=decisive), "set": name}
-        write_set(path, ImageSet(images[index], labels[index], index, binary, metadata))
+        write_set(path, ImageSet(chosen, labels[index], index, binary, metadata))
         cli.log.info("split: %d %s images, wrote %s", len(index), name, path)
+
+    write(train, "train", (images, labels, source), kept)
+    write(validation, "validation", (images, labels, source), held_out)
+    write(test, "test", test_raw, np.arange(len(test_raw[0])))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import aevb  # noqa: F401  # isort: skip  # first, since it reports missing pack
 import torch
 
 from aevb.data import read_set
-from aevb.files import sha256, write_csv, write_json
+from aevb.files import InputError, sha256, write_csv, write_json
 from aevb.model import VAE, write_model
 from aevb.plumbing import cli, machine
 from aevb.plumbing.checkpoints import Checkpoint, Interrupted, exclusive
@@ -45,6 +45,8 @@ def main(
     precision = machine.resolve_precision(settings.precision, device)
     images = read_set(train, "train")
     held_out = read_set(validation, "validation", images.metadata)
+    if not len(images):
+        raise InputError(f"{train}: has no training images; run the split stage again")
 
     # The number of threads does not matter in exact arithmetic.
     ignored = {"threads"} if precision == "exact" else None
@@ -65,14 +67,16 @@ def main(
     name = f"train k = {latent_dim}, seed {seed}"
     with exclusive(model, checkpoint.path, max(10.0, 10 * checkpoint_seconds)):
         if saved := checkpoint.load():
-            run.load_state_dict(*saved)
-            if run.is_over():
-                cli.log.info(
-                    "%s: had finished; its state was kept in %s", name, checkpoint.finished
-                )
-            else:
-                position = run.state.epoch + 1, run.state.step, checkpoint.path
-                cli.log.info("%s: resumed in epoch %d, step %d, from %s", name, *position)
+            try:
+                run.load_state_dict(*saved)
+                if run.is_over():
+                    text = "%s: had finished; its state was kept in %s"
+                    cli.log.info(text, name, checkpoint.finished)
+                else:
+                    position = run.state.epoch + 1, run.state.step, checkpoint.path
+                    cli.log.info("%s: resumed in epoch %d, step %d, from %s", name, *position)
+            except InputError as error:
+                cli.log.warning("%s: %s; training restarts", checkpoint.path, error)
         bar = cli.progress(name, settings.max_epochs, "epoch", run.state.epoch)
 
         def report(epoch: int) -> None:

@@ -1,7 +1,8 @@
-"""Images: the data sets, their IDX files, the three sets made from them, and binarisation."""
+"""Images: the IDX files of MNIST, the three sets made from them, and their binarisation."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +10,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from aevb.files import REPAIR, InputError, read_bytes, read_json, read_tensors, write_tensors
+from aevb.files import (
+    REPAIR,
+    Arrays,
+    InputError,
+    read_bytes,
+    read_json,
+    read_tensors,
+    write_tensors,
+)
 from aevb.rng import Random
 
 PIXELS = 28 * 28
@@ -22,53 +31,11 @@ RAW_FILES = (
     "t10k-labels-idx1-ubyte",
 )
 
+BINARISATIONS = ("dynamic", "static", "none")
+"""How gray pixels become zeros and ones: drawn again in each epoch, drawn once, not at all."""
+
 Bytes = NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A data set in MNIST's format: 28 × 28 gray levels, ten classes, four IDX files.
-
-    Attributes:
-        title: the name in tables and figures.
-        torchvision: the class in torchvision.datasets that knows the public mirrors and the MD5
-            checksums of the packed files; empty if the files come from the user's mirror only.
-        sha256: the checksums of the unpacked files, in the order of RAW_FILES; empty if only the
-            MD5 checksums of the packed files are published.
-
-    Raises:
-        ValueError: if there are no checksums, or not four.
-    """
-
-    title: str
-    torchvision: str
-    sha256: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Check that there are checksums for every file."""
-        if len(self.sha256) != (0 if self.torchvision and not self.sha256 else 4):
-            raise ValueError(f"{self.title}: needs four checksums or a class of torchvision")
-
-
-DATASETS = {
-    "mnist": Dataset(
-        "MNIST",
-        "MNIST",
-        (
-            "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-            "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-            "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-            "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-        ),
-    ),
-    "fashion_mnist": Dataset("Fashion-MNIST", "FashionMNIST"),
-    "kmnist": Dataset("KMNIST", "KMNIST"),
-}
-"""The data sets that can be chosen. To add one, add an entry.
-
-The licences are CC BY-SA 3.0 for MNIST (LeCun, Cortes, Burges), MIT for Fashion-MNIST (Zalando) and
-CC BY-SA 4.0 for KMNIST (ROIS-DS Center for Open Data in the Humanities).
-"""
+SetName = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True)
@@ -96,26 +63,22 @@ class ImageSet:
         return len(self.images)
 
 
-def parse_idx(files: Sequence[bytes], name: str) -> tuple[Bytes, Bytes]:
-    """Images [N, 28, 28] and labels [N] in a pair of IDX files.
-
-    http://yann.lecun.com/exdb/mnist describes the format: two bytes 0, the type (8 is unsigned
-    bytes), the number of axes, the size of each, and the content.
+def parse_idx(content: bytes, name: str) -> Bytes:
+    """The array in an IDX file of bytes (http://yann.lecun.com/exdb/mnist describes the format).
 
     Raises:
-        InputError: unless they are such files with N > 1 and labels from 0 to 9.
+        InputError: if the header is not IDX of unsigned bytes or the length does not fit it.
     """
-    images, labels = files
-    pixels, digits = np.frombuffer(images[16:], np.uint8), np.frombuffer(labels[8:], np.uint8)
-    sizes = np.array([len(digits), 28, 28], ">u4").tobytes()
-    headers = b"\x00\x00\x08\x03" + sizes, b"\x00\x00\x08\x01" + sizes[:4]
-    fits = (images[:16], labels[:8]) == headers and len(pixels) == len(digits) * PIXELS
-    if not fits or len(digits) < 2 or digits.max() >= CLASSES:
-        raise InputError(
-            f"{name}: should be IDX files of N × 28 × 28 unsigned bytes and of N labels from 0 to "
-            f"{CLASSES - 1}, N > 1; download them again"
-        )
-    return pixels.reshape(-1, 28, 28), digits
+    if content[:3] != b"\x00\x00\x08" or len(content) < 4 or len(content) < 4 + 4 * content[3]:
+        raise InputError(f"{name}: not an IDX file of unsigned bytes; download it again")
+    start = 4 + 4 * content[3]
+    shape = tuple(np.frombuffer(content[4:start], ">u4").tolist())
+    if len(content) - start != math.prod(shape):
+        raise InputError(f"{name}: not {shape} bytes, as its header says; download it again")
+    try:
+        return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    except ValueError as error:  # too many axes
+        raise InputError(f"{name}: {error}; download it again") from None
 
 
 def read_raw(folder: Path, part: Literal["train", "t10k"]) -> tuple[Bytes, Bytes, dict[str, Any]]:
@@ -130,16 +93,33 @@ def read_raw(folder: Path, part: Literal["train", "t10k"]) -> tuple[Bytes, Bytes
     described = read_json(folder / DATASET_FILE)
     if not isinstance(described.get("sha256"), dict) or "name" not in described:
         raise InputError(f"{folder / DATASET_FILE}: damaged; {REPAIR}")
-    files = {name: read_bytes(folder / name) for name in RAW_FILES if name.startswith(part)}
-    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    for name, digest in digests.items():
-        if described["sha256"].get(name) != digest:
+    files, arrays = {}, []
+    for name in (name for name in RAW_FILES if name.startswith(part)):
+        content = read_bytes(folder / name)
+        files[name] = hashlib.sha256(content).hexdigest()
+        if described["sha256"].get(name) != files[name]:
             raise InputError(f"{folder / name}: not the file in {DATASET_FILE}; {REPAIR}")
-    images, labels = parse_idx([*files.values()], f"{folder}/{part}-*")
-    return images, labels, {"name": described["name"], "files": digests}
+        arrays.append(parse_idx(content, str(folder / name)))
+    images, labels = arrays
+    check_pair(images, labels, f"{folder}/{part}-*")
+    return images, labels, {"name": described["name"], "files": files}
 
 
-def fixed_draw(images: Bytes, name: str, seed: int) -> Bytes:
+def check_pair(images: Bytes, labels: Bytes, name: str) -> None:
+    """Check the shapes of images and labels, and the range of the labels.
+
+    Raises:
+        InputError: unless images are [N, 28, 28], N > 1, and labels N digits.
+    """
+    if images.ndim != 3 or images.shape[1:] != (28, 28) or len(images) < 2:
+        raise InputError(f"{name}: images are {images.shape}, should be N × 28 × 28, N > 1")
+    if labels.shape != (len(images),):
+        raise InputError(f"{name}: {len(images)} images with labels of shape {labels.shape}")
+    if labels.max() >= CLASSES:
+        raise InputError(f"{name}: a label is {labels.max()}, should be 0 to {CLASSES - 1}")
+
+
+def fixed_draw(images: Bytes, name: SetName, seed: int) -> Bytes:
     """The static binarisation of a set, as zeros and ones of the images' shape."""
     return Random(f"binarise {name}", seed).binarise(images)
 
@@ -155,29 +135,45 @@ def model_inputs(images: ImageSet, binarisation: str) -> NDArray[np.float32]:
 
 def write_set(path: Path, images: ImageSet) -> None:
     """Write a set as safetensors."""
-    arrays = {name: getattr(images, name) for name in ("images", "labels", "index", "binary")}
-    present = {name: array for name, array in arrays.items() if array is not None}
-    write_tensors(path, "split", present, images.metadata)
+    arrays: Arrays = {"images": images.images, "labels": images.labels, "index": images.index}
+    if images.binary is not None:
+        arrays["binary"] = images.binary
+    write_tensors(path, "split", arrays, images.metadata)
 
 
-def read_set(path: Path, name: str, data: Mapping[str, Any] | None = None) -> ImageSet:
+def read_set(path: Path, name: SetName, data: Mapping[str, Any] | None = None) -> ImageSet:
     """Read a set that the split stage wrote.
 
     Args:
-        name: `train`, `validation` or `test`.
         data: the metadata of the training images, with which this set must share its split.
 
     Raises:
-        InputError: if the file is missing or damaged, or is another set or from another split.
+        InputError: if the file is missing or damaged, has arrays of other shapes, or is another
+            set or from another split.
     """
     arrays, metadata = read_tensors(path, "split")
-    if metadata["set"] != name:
-        raise InputError(f"{path}: the {metadata['set']} set, should be {name}; {REPAIR}")
+    try:
+        images, labels, index = arrays["images"], arrays["labels"], arrays["index"]
+    except KeyError as error:
+        raise InputError(f"{path}: has no {error}; {REPAIR}") from None
+    binary = arrays.get("binary")
+    count = images.shape[:1]
+    fits = (
+        images.shape == (*count, 28, 28)
+        and labels.shape == index.shape == count
+        and images.dtype == labels.dtype == np.uint8
+        and (binary is None or (binary.shape == images.shape and binary.dtype == np.uint8))
+        and isinstance(metadata.get("seed"), int)
+        and "name" in metadata
+    )
+    if not fits:
+        raise InputError(f"{path}: has arrays of other shapes, or no metadata; {REPAIR}")
+    if metadata.get("set") != name:
+        raise InputError(f"{path}: the {metadata.get('set')} set, should be {name}; {REPAIR}")
     for key in ("name", "seed", "validation_size"):
         if data is not None and key in metadata and metadata[key] != data.get(key):
             raise InputError(
                 f"{path}: from another split than the training images, whose {key} is "
                 f"{data.get(key)} and not {metadata[key]}; {REPAIR}"
             )
-    images, labels, index = (arrays[name] for name in ("images", "labels", "index"))
-    return ImageSet(images, labels, index, arrays.get("binary"), metadata)
+    return ImageSet(images, labels, index, binary, metadata)

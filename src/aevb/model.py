@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from aevb.data import PIXELS
+from aevb.data import BINARISATIONS, PIXELS
 from aevb.elementary import log
 from aevb.files import InputError, read_tensors, write_tensors
 from aevb.likelihoods import LIKELIHOODS
@@ -135,10 +135,20 @@ def read_model(path: Path) -> tuple[VAE, dict[str, Any]]:
     """
     tensors, metadata = read_tensors(path, "model")
     weights = {name: tensors[name] for name in tensors if not name.startswith(SNAPSHOTS)}
+    for name, known in (("likelihood", LIKELIHOODS), ("binarisation", BINARISATIONS)):
+        if metadata.get(name) not in list(known):
+            raise InputError(
+                f"{path}: its {name} is {metadata.get(name)!r}, should be {' or '.join(known)}; "
+                "train it again"
+            )
+    if not isinstance(metadata.get("seed"), int):
+        raise InputError(f"{path}: its metadata has no seed; train it again")
     try:
         model = VAE(metadata["latent_dim"], metadata["hidden"], metadata["likelihood"])
         model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     except (KeyError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: weights and metadata disagree ({reason})") from None
+    if not all(np.isfinite(value).all() for value in weights.values()):
+        raise InputError(f"{path}: some weights are not finite; train it again")
     return model.eval().requires_grad_(False), metadata

@@ -249,7 +249,23 @@ class Training:
         return arrays, vars(self.state)
 
     def load_state_dict(self, arrays: Arrays, state: dict[str, Any]) -> None:
-        """Resume from what `state_dict` returned."""
+        """Resume from what `state_dict` returned.
+
+        Raises:
+            InputError: if it belongs to another training; this one is then unchanged.
+        """
+        own, _ = self.state_dict()
+        forms = [{key: (x.shape, x.dtype) for key, x in some.items()} for some in (own, arrays)]
+        try:
+            loaded = State(**state)
+            rows = [loaded.best_elbo, loaded.best_epoch], *loaded.history
+            fits = len(loaded.history) == loaded.epoch and 0 <= loaded.step <= self.steps
+            fits = fits and all(isinstance(x, int | float) for row in rows for x in row)
+            fits = fits and {*map(len, loaded.history)} <= {len(HISTORY)}
+        except TypeError:
+            fits = False
+        if not fits or state.keys() != vars(self.state).keys() or forms[0] != forms[1]:
+            raise InputError("holds the state of another training")
         for name, tensor in self.tensors().items():
             tensor.copy_(torch.from_numpy(arrays[name].copy()))
-        self.state = State(**state)
+        self.state = loaded

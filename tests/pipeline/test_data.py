@@ -27,8 +27,10 @@ def refused(call, *arguments, **named) -> str:
 
 def test_idx_of_the_real_files():
     folder = ROOT / "data" / "mnist"
-    files = (gzip.decompress((folder / f"{name}.gz").read_bytes()) for name in RAW_FILES[2:])
-    images, labels = data.parse_idx([*files], "test files")
+    images, labels = (
+        data.parse_idx(gzip.decompress((folder / f"{name}.gz").read_bytes()), name)
+        for name in RAW_FILES[2:]
+    )
     assert (images.shape, labels.shape) == ((10000, 28, 28), (10000,))
     assert images.dtype == labels.dtype == np.uint8
     assert labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
@@ -38,23 +40,25 @@ def test_idx_of_the_real_files():
 
 
 def test_idx_has_its_first_axis_outermost():
-    array = np.arange(3 * 784, dtype=np.uint8).reshape(3, 28, 28)
-    files = as_idx(array), as_idx(np.array([0, 5, 9], np.uint8))
-    found = data.parse_idx(files, "files")
-    np.testing.assert_array_equal(found[0], array)
-    assert found[1].tolist() == [0, 5, 9]
+    for shape in ((5,), (2, 3), (2, 3, 4), (0, 28, 28)):
+        array = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+        np.testing.assert_array_equal(data.parse_idx(as_idx(array), "file"), array)
 
 
 def test_other_files_than_idx_are_refused():
-    images, labels = (as_idx(np.ones(shape, np.uint8)) for shape in ((2, 28, 28), (2,)))
-    floats = b"\x00\x00\x0d\x01\x00\x00\x00\x01\x00\x00\x80\x3f"
-    for first, second in (
-        *((images[:length], labels) for length in (*range(20), len(images) - 1)),
-        *((images, labels[:length]) for length in range(len(labels))),
-        *((images + b"\0", labels), (images, labels + b"\0"), (labels, images)),
-        *((gzip.compress(images), labels), (b"\x01" + images[1:], labels), (images, floats)),
+    whole = as_idx(np.ones((2, 3, 4), np.uint8))
+    for content in (
+        *(whole[:length] for length in range(len(whole))),
+        whole + b"\0",
+        gzip.compress(whole),
+        b"\x01" + whole[1:],
+        b"\x00\x00\x0d\x01\x00\x00\x00\x01\x00\x00\x80\x3f",  # floats
+        # Sizes whose product is 2⁶⁴, which overflows to 0 in 64 bits.
+        b"\x00\x00\x08\x03" + b"\x80\x00\x00\x00" * 2 + b"\x00\x00\x00\x04",
+        b"\x00\x00\x08\xff" + b"\x00\x00\x00\x01" * 255 + b"x",  # more axes than arrays have
+        b"\x00\x00\x08\x03" + bytes(4) + b"\xff" * 8,  # nothing, in a shape that is too large
     ):
-        assert "files" in refused(data.parse_idx, (first, second), "files")
+        assert "file.idx" in refused(data.parse_idx, content, "file.idx")
 
 
 def test_images_and_labels_must_fit():
@@ -62,13 +66,12 @@ def test_images_and_labels_must_fit():
         ((3, 28, 27), [1, 2, 3]),
         ((3, 784), [1, 2, 3]),
         ((1, 28, 28), [1]),
-        ((0, 28, 28), []),
         ((3, 28, 28), [1, 2]),
         ((3, 28, 28), [[1, 2, 3]]),
         ((3, 28, 28), [1, 2, 10]),
     ):
-        arrays = np.zeros(images, np.uint8), np.array(labels, np.uint8)
-        refused(data.parse_idx, [as_idx(array) for array in arrays], "files")
+        refused(data.check_pair, np.zeros(images, np.uint8), np.array(labels, np.uint8), "files")
+    data.check_pair(np.zeros((3, 28, 28), np.uint8), np.array([0, 5, 9], np.uint8), "files")
 
 
 # The static draw.

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from torchvision import datasets
 
-from aevb.data import DATASETS, RAW_FILES
+from aevb.data import RAW_FILES
+from aevb.datasets import DATASETS
 from aevb.files import InputError
 from conftest import ROOT, as_idx, first_images
 from stages import run_or_raise, run_script
@@ -201,7 +202,7 @@ def test_a_data_set_of_which_only_the_md5_is_published(tmp_path, monkeypatch):
 
 def test_nothing_incomplete_has_a_dataset_json(tmp_path, monkeypatch):
     files = {**SMALL, LAST: as_idx(np.full(200, 10, np.uint8))}
-    with pytest.raises(InputError, match="labels from 0 to 9"):
+    with pytest.raises(InputError, match="a label is 10"):
         run(tmp_path / "raw", *own(files, fill(tmp_path / "labels", files)))
     assert not (tmp_path / "raw").exists()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 
-from aevb.data import DATASETS
+from aevb.datasets import DATASETS
 
 if TYPE_CHECKING:
     DatasetName = str

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from aevb.data import DATASETS
+from aevb.datasets import DATASETS
 from aevb.evaluation import metrics_of_a_model
 from aevb.files import (
     REPAIR,

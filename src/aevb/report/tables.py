@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from numpy.typing import NDArray
 
-from aevb.data import DATASETS
+from aevb.datasets import DATASETS
 from aevb.intervals import Estimate, estimate, mean
 from aevb.report.runs import MARK, TERMS, Models, Run, first_runs, seeds, setting
 
