@@ -100,7 +100,7 @@ def test_the_documents_of_this_project_show_results():
     """A misspelt marker would never be replaced; `make lint` checks the text of the others."""
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     shown = [name for path in pages for name, _ in BLOCK.findall(path.read_text(encoding="utf-8"))]
-    assert {"table.md", "settings.md", "discussion.md"} <= {Path(name).name for name in shown}
+    assert {"table.md", "settings.md", "differences.md"} <= {Path(name).name for name in shown}
 
 
 def test_all_formulas_of_the_answers_are_typeset():
