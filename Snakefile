@@ -14,6 +14,7 @@ include: "workflow/rules/controller.smk"
 include: "workflow/rules/main.smk"
 include: "workflow/rules/compare.smk"
 include: "workflow/rules/research.smk"
+include: "workflow/rules/playground.smk"
 
 
 rule all:

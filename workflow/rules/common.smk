@@ -73,17 +73,6 @@ def flags(*sections):
     return of
 
 
-def files_and_flags(section):
-    """The inputs and outputs of a stage as flags, without its code, and its parameters."""
-
-    def of(wildcards, input, output):
-        files = [*input.items(), *output.items()]
-        named = [f"--{name} {file}" for name, file in files if name != "code"]
-        return " ".join([*named, flags(section)(wildcards)])
-
-    return of
-
-
 def code(stage):
     """The script of a stage and the library files that it imports."""
     return dependencies.code_of(f"src/{stage}.py")

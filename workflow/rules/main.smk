@@ -74,9 +74,11 @@ rule evaluate:
     group:
         a_job
     params:
-        files_and_flags("evaluate"),
+        flags=flags("evaluate"),
     shell:
-        "python src/evaluate.py {params} --log {log}"
+        "python src/evaluate.py --test {input.test} --model {input.model} "
+        "--metrics {output.metrics} --evaluation {output.evaluation} --terms {output.terms} "
+        "{params.flags} --log {log}"
 
 
 SAMPLES = "results/{study}samples/k{k}-seed{seed}"
@@ -95,9 +97,10 @@ rule sample:
     group:
         a_job
     params:
-        files_and_flags("sample"),
+        flags=flags("sample"),
     shell:
-        "python src/sample.py {params} --log {log}"
+        "python src/sample.py --model {input.model} --means {output.means} "
+        "--draws {output.draws} --samples {output.samples} {params.flags} --log {log}"
 
 
 rule reconstruct:
@@ -117,6 +120,8 @@ rule reconstruct:
     group:
         a_job
     params:
-        files_and_flags("reconstruct"),
+        flags=flags("reconstruct"),
     shell:
-        "python src/reconstruct.py {params} --log {log}"
+        "python src/reconstruct.py --test {input.test} --model {input.model} "
+        "--figure {output.figure} --reconstructions {output.reconstructions} {params.flags} "
+        "--log {log}"

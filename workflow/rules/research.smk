@@ -1,10 +1,16 @@
 # Stages on request, not part of `all`: `snakemake research` runs them on all models, and
-# `snakemake results/inference_gap/k20-seed0.json` runs one of them. Each rule but
-# playground is a stage of src/research.py; compare_research gathers their results.
+# `snakemake results/inference_gap/k20-seed0.json` runs one of them. Each rule is a stage of
+# src/research.py; compare_research gathers their results.
 
 
 localrules:
     compare_research,
+
+
+def as_flags(wildcards, input, output):
+    """The inputs and outputs of a stage as flags, without its code."""
+    files = [*input.items(), *output.items()]
+    return " ".join(f"--{name} {file}" for name, file in files if name != "code")
 
 
 MODEL = "results/{study}models/k{k}-seed{seed}.safetensors"
@@ -27,9 +33,10 @@ for stage in ("inference_gap", "gradient_variance", "latents"):
         log:
             f"logs/{{study}}{stage}/k{{k}}-seed{{seed}}.log",
         params:
-            files_and_flags(stage),
+            files=as_flags,
+            flags=flags(stage),
         shell:
-            "python src/research.py {rule} {params} --log {log}"
+            "python src/research.py {rule} {params.files} {params.flags} --log {log}"
 
 
 rule traverse:
@@ -45,9 +52,10 @@ rule traverse:
     log:
         "logs/{study}traverse/k{k}-seed{seed}.log",
     params:
-        files_and_flags("traverse"),
+        files=as_flags,
+        flags=flags("traverse"),
     shell:
-        "python src/research.py traverse {params} --log {log}"
+        "python src/research.py traverse {params.files} {params.flags} --log {log}"
 
 
 # One for all runs and studies.
@@ -62,9 +70,10 @@ rule classify:
     log:
         "logs/classify.log",
     params:
-        files_and_flags("classifier"),
+        files=as_flags,
+        flags=flags("classifier"),
     shell:
-        "python src/research.py classify {params} --log {log}"
+        "python src/research.py classify {params.files} {params.flags} --log {log}"
 
 
 rule sample_quality:
@@ -82,9 +91,10 @@ rule sample_quality:
     log:
         "logs/{study}sample_quality/k{k}-seed{seed}.log",
     params:
-        files_and_flags("sample_quality"),
+        files=as_flags,
+        flags=flags("sample_quality"),
     shell:
-        "python src/research.py sample_quality {params} --log {log}"
+        "python src/research.py sample_quality {params.files} {params.flags} --log {log}"
 
 
 # One for all runs of params.yaml, or of a variant of a study.
@@ -127,27 +137,3 @@ rule research:
     input:
         expand(rules.compare_research.output, study=""),
         every_run("", *rules.traverse.output),
-
-
-# An interactive page with the models of the first seed, about 1.4 MB per model.
-rule playground:
-    input:
-        expand(
-            [rules.train.output.model, rules.evaluate.output.evaluation],
-            study="",
-            k=config["runs"]["latent_dims"],
-            seed=config["runs"]["seeds"][0],
-        ),
-        test=rules.split.output.test,
-        template="src/aevb/report/playground.html",
-        code=code("playground"),
-    output:
-        "results/playground.html",
-    log:
-        "logs/playground.log",
-    localrule: True
-    params:
-        flags=flags("runs"),
-    shell:
-        "python src/playground.py --results results --test {input.test} "
-        "--template {input.template} --output {output} {params.flags} --log {log}"
