@@ -117,15 +117,12 @@ SUMMARY = {
     "– approximation gap, log p(x) − ELBO(q*)": "{inference_gap.approximation_gap}",
     "– amortisation gap, ELBO(q*) − ELBO": "{inference_gap.amortisation_gap}",
     "gap, training images": "{inference_gap.train_gap}",
-    "– approximation gap, training images": "{inference_gap.train_approximation_gap}",
-    "– amortisation gap, training images": "{inference_gap.train_amortisation_gap}",
     "overfitting of the encoder": "{inference_gap.overfitting}",
     "AIS estimate of log p(x) − log p(x)": "{inference_gap.ais_minus_log_px}",
     "upper − lower bound of AIS, simulated images": "{inference_gap.simulated_gap}",
     "gradient variance, score / reparametrised": "{gradient_variance.variance_ratio_score}",
     "gradient variance, baseline / reparametrised": "{gradient_variance.variance_ratio_baseline}",
     "active units": "{latents.active_units}",
-    "KL term": "{latents.kl}",
     "mutual information (its limit, log N)": "{latents.mutual_information} ({latents.log_images})",
     "KL(q(z) ‖ p(z)) is at most": "{latents.marginal_kl}",
     "KL(q(z) ‖ p(z)) is at least": "{latents.marginal_kl_lower}",
@@ -138,7 +135,6 @@ SUMMARY = {
     "recall, z from the mixture": "{sample_quality.mixture_recall}",
     "Fréchet distance (real)": "{sample_quality.frechet} ({sample_quality.real_frechet})",
     "Fréchet distance, z from the mixture": "{sample_quality.mixture_frechet}",
-    "samples closer to training than to test images": "{sample_quality.closer_to_train}",
 }
 """The rows of the summary, with the names of stages and metrics in place of their values."""
 

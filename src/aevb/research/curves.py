@@ -104,7 +104,6 @@ def as_markdown(runs: list[Rows]) -> str:
         cells |= {f"ELBO, {name}": f"{{{name}:.2f}} ± {{{name}_se:.2f}}" for name in STYLES}
         line = {title: cell.format(**last) for title, cell in cells.items()}
         line["images seen at the best test ELBO"] = f"{best['images_seen']:,}"
-        line["test, last − best"] = change(last, best) if last is not best else ""
         line["test, this row − row above"] = change(last, before[-1]) if before else ""
         lines.append(line)
     table = pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)
