@@ -89,6 +89,16 @@ def check(values: Any, where: object = "params.yaml", base: Values | None = None
     return whole
 
 
+class WithoutAliases(yaml.SafeLoader):
+    """A loader that refuses aliases, since a short text with aliases may take minutes to load."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Read the next value."""
+        if self.check_event(yaml.AliasEvent):
+            raise ValueError("aliases are not supported")
+        return super().compose_node(parent, index)
+
+
 def read_yaml(path: Path) -> Any:
     """What a YAML file holds, if Snakemake (YAML 1.1) and DVC (YAML 1.2) read the same.
 
@@ -99,9 +109,7 @@ def read_yaml(path: Path) -> Any:
 
     try:
         text = path.read_text(encoding="utf-8")
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise ValueError("aliases are not supported")  # may take minutes to construct
-        values = yaml.safe_load(text), YAML(typ="safe", pure=True).load(text)
+        values = yaml.load(text, WithoutAliases), YAML(typ="safe", pure=True).load(text)
         ours, theirs = (yaml.safe_dump(value, sort_keys=False).splitlines() for value in values)
     except Exception as error:  # KeyError for `!!bool x` …
         raise ValueError(f"{path}: cannot be read as YAML ({one_line(str(error))})") from None
