@@ -12,14 +12,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import aevb  # noqa: F401  # isort: skip  # first, since it reports missing packages
-from PIL import Image
-
 from aevb.data import DATASET_FILE, RAW_FILES, read_raw
 from aevb.datasets import DATASETS
 from aevb.files import REPAIR, InputError, read_bytes, read_json, read_tensors, sha256
 from aevb.plumbing import checking, cli
 from aevb.report.runs import NAMES_THE_RECORD, RECORD, files_of, read_run, record
+
+from PIL import Image
 
 Values = Mapping[str, Any]
 

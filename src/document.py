@@ -8,12 +8,11 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-import aevb  # noqa: F401  # isort: skip  # first, since it reports missing packages
-import pypandoc
-import typst
-
 from aevb.files import read_bytes, write_bytes, write_text
 from aevb.plumbing import cli
+
+import pypandoc
+import typst
 
 RELATIVE = r"(?!\w+:|#)[^)\s]+"
 BLOCK = re.compile(r"(?<=<!-- )(\S+\.md)( -->\n).*?(?=<!-- end -->)", re.DOTALL)

@@ -6,9 +6,6 @@ Likelihood and binarisation are read from the model file.
 from pathlib import Path
 from typing import Annotated
 
-import aevb  # noqa: F401  # isort: skip  # first, since it reports missing packages
-import numpy as np
-
 from aevb.data import model_inputs, read_set
 from aevb.evaluation import evaluate, mean_kl_per_dimension, metrics_of_a_model
 from aevb.exact import exact
@@ -17,6 +14,8 @@ from aevb.model import read_model
 from aevb.plumbing import cli
 from aevb.plumbing.machine import repeatable
 from aevb.plumbing.params import Evaluate, TestSet, TrainedModel
+
+import numpy as np
 
 
 def main(

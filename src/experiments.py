@@ -14,16 +14,15 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated
 
-import aevb  # noqa: F401  # isort: skip  # first, since it reports missing packages
-import yaml
-from dvc.exceptions import DvcException
-from dvc.repo import Repo
-from dvc.repo.experiments.queue.base import QueueEntry
-
 from aevb.files import InputError
 from aevb.plumbing import checking, cli
 from custody import walk
 from verify import git
+
+import yaml
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc.repo.experiments.queue.base import QueueEntry
 
 COPY = Path(".dvc/tmp/queue")
 

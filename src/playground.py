@@ -11,10 +11,6 @@ from base64 import b64encode
 from pathlib import Path
 from typing import Annotated, Any
 
-import aevb  # noqa: F401  # isort: skip  # first, since it reports missing packages
-import numpy as np
-from numpy.typing import NDArray
-
 from aevb.data import read_set
 from aevb.datasets import DATASETS
 from aevb.files import read_bytes, read_tensors, write_text
@@ -22,6 +18,9 @@ from aevb.likelihoods import is_likelihood
 from aevb.model import VAE, read_model
 from aevb.plumbing import cli
 from aevb.plumbing.params import Runs, TestSet
+
+import numpy as np
+from numpy.typing import NDArray
 
 CODES = 400
 """Test images of which the page shows the codes."""

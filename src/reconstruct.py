@@ -6,10 +6,6 @@ The figure shows the decoder's mean at z = mu, the mean of q(z|x).
 from pathlib import Path
 from typing import Annotated
 
-import aevb  # noqa: F401  # isort: skip  # first, since it reports missing packages
-import numpy as np
-import torch
-
 from aevb.data import model_inputs, read_set
 from aevb.exact import exact
 from aevb.files import Arrays, InputError, write_tensors
@@ -19,6 +15,9 @@ from aevb.plumbing.machine import repeatable
 from aevb.plumbing.params import Reconstruct, TestSet, TrainedModel
 from aevb.report.figures import rows_figure, save_figure
 from aevb.rng import Random
+
+import numpy as np
+import torch
 
 COLUMNS = 10
 

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import aevb  # noqa: F401  # isort: skip  # first, since it reports missing packages
+import aevb  # noqa: F401  # it reports missing packages
+
 import psutil  # installed with DVC
 import yaml
 

@@ -8,11 +8,10 @@ from argparse import RawDescriptionHelpFormatter
 from importlib import import_module
 from pathlib import Path
 
-import aevb  # noqa: F401  # isort: skip  # first, since it reports missing packages
-from threadpoolctl import threadpool_limits
-
 from aevb.plumbing import cli
 from aevb.plumbing.machine import repeatable
+
+from threadpoolctl import threadpool_limits
 
 
 def stages() -> dict[str, str]:

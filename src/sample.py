@@ -3,9 +3,6 @@
 from pathlib import Path
 from typing import Annotated
 
-import aevb  # noqa: F401  # isort: skip  # first, since it reports missing packages
-import torch
-
 from aevb.exact import exact
 from aevb.files import write_tensors
 from aevb.model import read_model
@@ -14,6 +11,8 @@ from aevb.plumbing.machine import repeatable
 from aevb.plumbing.params import Sample, TrainedModel
 from aevb.report.figures import grid_figure, save_figure
 from aevb.rng import Random
+
+import torch
 
 
 @torch.inference_mode()

@@ -7,14 +7,13 @@ changed.
 from pathlib import Path
 from typing import Annotated, Any
 
-import aevb  # noqa: F401  # isort: skip  # first, since it reports missing packages
-import numpy as np
-
 from aevb.data import ImageSet, SetName, fixed_draw, read_raw, write_set
 from aevb.files import InputError
 from aevb.plumbing import cli
 from aevb.plumbing.params import Split
 from aevb.rng import Random
+
+import numpy as np
 
 
 def main(

@@ -8,9 +8,6 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import aevb  # noqa: F401  # isort: skip  # first, since it reports missing packages
-import torch
-
 from aevb.data import read_set
 from aevb.files import InputError, sha256, write_csv, write_json
 from aevb.model import VAE, write_model
@@ -19,6 +16,8 @@ from aevb.plumbing.checkpoints import Checkpoint, Interrupted, exclusive
 from aevb.plumbing.dependencies import SOURCE, code_of
 from aevb.plumbing.params import Model, Positive, Seconds, Seed, Train, TrainSet
 from aevb.training import HISTORY, Training
+
+import torch
 
 
 def main(

@@ -11,11 +11,6 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-import numpy as np
-import pytest
-import torch
-from threadpoolctl import threadpool_limits
-
 from aevb.data import RAW_FILES, ImageSet, fixed_draw, write_set
 from aevb.files import read_json, read_tensors, sha256
 from aevb.model import VAE, write_model
@@ -23,6 +18,11 @@ from aevb.rng import Random
 from graph import ROOT, copy_tree, dvc_graph, run, write_values
 from repository import clone, copy, run_job, small_repository, small_values
 from stages import SETS, STAGES, run_or_raise, run_stage
+
+import numpy as np
+import pytest
+import torch
+from threadpoolctl import threadpool_limits
 
 for name in ("MAKEFLAGS", "MAKELEVEL"):  # `make test` runs these tests, and they run make
     os.environ.pop(name, None)

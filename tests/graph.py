@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from aevb.plumbing import checking  # also keeps Snakemake from importing it out of a temporary tree
+
 import yaml
 from dvc.repo import Repo
 from snakemake.api import DAGSettings, OutputSettings, ResourceSettings, SnakemakeApi
 from snakemake.settings.types import Quietness
-
-from aevb.plumbing import checking  # also keeps Snakemake from importing it out of a temporary tree
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT = 600

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from safetensors import safe_open
-
 from graph import TIMEOUT, own_environment
+
+from safetensors import safe_open
 
 
 def start(command: str | list[str], cwd: Path, output: Path) -> subprocess.Popen[bytes]:

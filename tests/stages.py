@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
-import torch
-
 from aevb.files import InputError, read_tensors, write_tensors
 from aevb.plumbing import checking, params
 from graph import ROOT
+
+import torch
 
 SETS = ("train", "validation", "test")
 

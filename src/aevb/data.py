@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from aevb.files import (
     REPAIR,
     Arrays,
@@ -20,6 +17,9 @@ from aevb.files import (
     write_tensors,
 )
 from aevb.rng import Random
+
+import numpy as np
+from numpy.typing import NDArray
 
 PIXELS = 28 * 28
 CLASSES = 10

@@ -3,11 +3,6 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
 from aevb.bounds import (
     LatentVariableModel,
     encoded_terms,
@@ -19,6 +14,11 @@ from aevb.exact import exact
 from aevb.intervals import means_with_errors
 from aevb.likelihoods import is_likelihood
 from aevb.rng import Random
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 BLOCK = 100
 """Images that share a stream of noise. The number is fixed, since the noise depends on it."""

@@ -44,13 +44,13 @@ are not fixed, and neither is a conversion to integers of a number outside their
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from aevb import elementary
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-
-from aevb import elementary
 
 Floats = NDArray[Any]
 

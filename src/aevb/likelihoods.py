@@ -10,10 +10,10 @@ To add a likelihood, add an entry to LIKELIHOODS; nothing else names them.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from aevb.rng import Random
+
 import torch
 from torch import Tensor
-
-from aevb.rng import Random
 
 LOG_2, HALF_LOG_2PI = 0.6931471805599453, 0.9189385332046727
 """As numbers, because the last digit of `math.log` depends on the machine."""

@@ -8,16 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
-
 from aevb.data import BINARISATIONS, PIXELS
 from aevb.elementary import log
 from aevb.files import InputError, read_tensors, write_tensors
 from aevb.likelihoods import LIKELIHOODS
 from aevb.rng import Random
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 SNAPSHOTS = "snapshots."
 """How the names of arrays with earlier weights begin in the file of a model."""

@@ -10,10 +10,10 @@ them. Therefore they are made here, from operations that IEEE 754 prescribes bit
 import hashlib
 import math
 
+from aevb.elementary import cos_sin_turns, log
+
 import numpy as np
 from numpy.typing import NDArray
-
-from aevb.elementary import cos_sin_turns, log
 
 Shape = tuple[int, ...]
 

@@ -11,11 +11,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
 from aevb.bounds import bound_terms, elbo
 from aevb.data import ImageSet, fixed_draw, model_inputs
 from aevb.exact import exact
@@ -26,6 +21,11 @@ from aevb.optimiser import Optimiser
 from aevb.plumbing.checkpoints import Checkpoint
 from aevb.plumbing.params import Train
 from aevb.rng import Random
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 HISTORY = (
     "epoch",

@@ -2,13 +2,6 @@
 
 import math
 
-import numpy as np
-import pytest
-import torch
-from scipy import stats
-from scipy.integrate import quad
-from torch import Tensor, distributions
-
 from aevb.bounds import (
     Terms,
     bound_terms,
@@ -19,6 +12,13 @@ from aevb.bounds import (
     reparameterise,
 )
 from linear_gaussian import K, model, z_score
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from scipy.integrate import quad
+from torch import Tensor, distributions
 
 POSTERIORS = [(0.0, 0.0), (1.5, 0.0), (-0.3, -4.0), (0.0, 2.0), (-2.0, 1.0), (0.1, 1e-3)]
 

@@ -2,16 +2,16 @@
 
 from itertools import product
 
-import numpy as np
-import pytest
-import torch
-from torch import nn
-
 from aevb.data import model_inputs, write_set
 from aevb.files import read_json
 from aevb.plumbing.params import Classifier
 from aevb.research import classify
 from aevb.research.classify import accuracies, classes, features, read_classifier
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
 
 SETTINGS = Classifier(epochs=10, batch_size=20)
 

@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-import pandas as pd
-import pytest
-
 from aevb.data import write_set
 from aevb.files import InputError, read_json
 from stages import run_or_raise
+
+import pandas as pd
+import pytest
 
 FLAGS = "--latent_dim 2 --hidden 16 --batch_size 50 --decay 0 --binarisation none --device cpu"
 

@@ -2,14 +2,14 @@
 
 import math
 
+from aevb.evaluation import bound_metrics, evaluate, mean_kl_per_dimension
+from linear_gaussian import D, K, S, model, z_score
+
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 from torch import Tensor
-
-from aevb.evaluation import bound_metrics, evaluate, mean_kl_per_dimension
-from linear_gaussian import D, K, S, model, z_score
 
 torch.set_num_threads(1)
 

@@ -9,18 +9,18 @@ import sys
 from fractions import Fraction
 from pathlib import Path
 
-import mpmath
-import numpy as np
-import pytest
-import torch
-from torch import Tensor
-
 import exact_steps
 from aevb import elementary
 from aevb.bounds import bound_terms, elbo
 from aevb.exact import exact
 from aevb.likelihoods import LIKELIHOODS
 from aevb.optimiser import Optimiser
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
 
 GOLDEN = {
     "functions": "21e2dfb8f1e973dd",

@@ -6,14 +6,6 @@ It is a closed form for the linear-Gaussian model, a quadrature for a VAE with t
 import math
 from itertools import pairwise
 
-import numpy as np
-import pytest
-import torch
-from numpy.typing import NDArray
-from scipy import stats
-from torch import Tensor
-from torch.nn.functional import softplus
-
 from aevb.bounds import iwae_bound
 from aevb.data import model_inputs
 from aevb.model import VAE
@@ -21,6 +13,14 @@ from aevb.research import ais, inference_gap, qmc
 from aevb.research.inference_gap import Optimised, bounds_against_k
 from aevb.rng import Random
 from linear_gaussian import K, LinearGaussian, S, model, z_score
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+from torch import Tensor
+from torch.nn.functional import softplus
 
 torch.set_num_threads(1)
 

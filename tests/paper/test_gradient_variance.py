@@ -2,11 +2,6 @@
 
 import math
 
-import numpy as np
-import pytest
-import torch
-from scipy import stats
-
 from aevb.data import model_inputs
 from aevb.files import InputError
 from aevb.research.gradient_variance import (
@@ -16,6 +11,11 @@ from aevb.research.gradient_variance import (
     ratio_with_error,
 )
 from linear_gaussian import D, LinearGaussian, S, model
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
 
 torch.set_num_threads(1)
 

@@ -1,10 +1,10 @@
 """Means, standard errors and intervals against scipy."""
 
+from aevb.intervals import estimate, mean_and_se
+
 import numpy as np
 import pytest
 from scipy import stats
-
-from aevb.intervals import estimate, mean_and_se
 
 
 def test_the_mean_of_float32_is_taken_in_float64():

@@ -2,17 +2,17 @@
 
 import math
 
+from aevb.data import fixed_draw, model_inputs, write_set
+from aevb.files import InputError
+from aevb.research.latents import above_prior, codes, information, log_aggregate_ratio
+from aevb.research.scoring import read_training_set
+
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 from scipy.integrate import quad
 from sklearn.mixture import GaussianMixture
-
-from aevb.data import fixed_draw, model_inputs, write_set
-from aevb.files import InputError
-from aevb.research.latents import above_prior, codes, information, log_aggregate_ratio
-from aevb.research.scoring import read_training_set
 
 torch.set_num_threads(1)
 

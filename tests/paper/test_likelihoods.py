@@ -2,6 +2,9 @@
 
 import math
 
+from aevb.likelihoods import LIKELIHOODS, gaussian_scale, is_likelihood
+from aevb.rng import Random
+
 import numpy as np
 import pytest
 import torch
@@ -9,9 +12,6 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.integrate import quad
 from torch import Tensor, distributions
-
-from aevb.likelihoods import LIKELIHOODS, gaussian_scale, is_likelihood
-from aevb.rng import Random
 
 BERNOULLI, CONTINUOUS_BERNOULLI, GAUSSIAN = LIKELIHOODS.values()
 

@@ -6,10 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-import pytest
-from scipy import stats
-
 from aevb.files import InputError, write_json
 from aevb.research.compare import (
     STAGES,
@@ -21,6 +17,10 @@ from aevb.research.compare import (
     summary,
     table,
 )
+
+import numpy as np
+import pytest
+from scipy import stats
 
 SCRIPT = Path(__file__).parents[2] / "src" / "research.py"
 

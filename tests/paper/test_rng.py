@@ -3,11 +3,11 @@
 import hashlib
 import math
 
+from aevb.rng import Random
+
 import numpy as np
 import pytest
 from scipy import stats
-
-from aevb.rng import Random
 
 COUNT = 200_000
 

@@ -2,18 +2,18 @@
 
 import math
 
-import numpy as np
-import pytest
-import torch
-from numpy.typing import NDArray
-from torch import nn
-
 from aevb.data import model_inputs
 from aevb.files import InputError, write_tensors
 from aevb.plumbing.params import Classifier
 from aevb.research.classify import features, trained
 from aevb.research.sample_quality import closer_to_train, digit_changes, draws, scores_with_errors
 from aevb.rng import Random
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
 
 torch.set_num_threads(1)
 

@@ -2,12 +2,12 @@
 
 import math
 
+from aevb.research.sample_quality import frechet, nearest, scores, scores_with_errors, search
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import linalg
-
-from aevb.research.sample_quality import frechet, nearest, scores, scores_with_errors, search
 
 Points = NDArray[np.float64]
 NAMES = ("precision", "recall", "frechet")

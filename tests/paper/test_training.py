@@ -7,12 +7,6 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
-import numpy as np
-import pytest
-import torch
-from scipy import stats
-from torch import Tensor, distributions
-
 from aevb.bounds import bound_terms
 from aevb.data import ImageSet, fixed_draw
 from aevb.files import InputError
@@ -20,6 +14,12 @@ from aevb.model import VAE
 from aevb.plumbing.checkpoints import Checkpoint, Interrupted
 from aevb.plumbing.params import Train
 from aevb.training import HISTORY, Training
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor, distributions
 
 torch.set_num_threads(1)
 

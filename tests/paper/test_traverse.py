@@ -1,15 +1,15 @@
 """Latents along walks through the latent space, and what is decoded there."""
 
-import numpy as np
-import pytest
-import torch
-from scipy import stats
-
 from aevb.bounds import kl_per_dimension
 from aevb.data import model_inputs
 from aevb.files import InputError, read_tensors
 from aevb.research import traverse as walks
 from aevb.rng import Random
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
 
 
 def test_the_manifold_rises_to_the_right_and_upwards_by_quantiles():

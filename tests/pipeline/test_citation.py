@@ -2,9 +2,9 @@
 
 import tomllib
 
-from ruamel.yaml import YAML
-
 from graph import ROOT
+
+from ruamel.yaml import YAML
 
 
 def test_the_citation_agrees_with_the_other_files():

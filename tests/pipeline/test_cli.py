@@ -8,14 +8,14 @@ import sys
 from io import StringIO
 from unittest.mock import Mock
 
-import pytest
-import torch
-
 from aevb.files import InputError
 from aevb.plumbing import cli
 from aevb.plumbing.dependencies import code_of
 from graph import ROOT
 from stages import STAGES, error_line, run_script, run_stage
+
+import pytest
+import torch
 
 # Usage.
 

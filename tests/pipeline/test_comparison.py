@@ -2,18 +2,18 @@
 
 from itertools import product
 
-import numpy as np
-import pandas as pd
-import pytest
-from matplotlib.figure import Figure
-from scipy import stats
-
 from aevb.plumbing.params import Model, Train
 from aevb.report import tables
 from aevb.report.comparison import FIGURES, STUDY_FIGURES
 from aevb.report.figures import show
 from aevb.report.runs import Models, Run, setting
 from stages import run_or_raise
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from scipy import stats
 
 N = 400
 

@@ -8,15 +8,15 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
-import pytest
-
 from aevb.data import RAW_FILES
 from aevb.files import InputError
 from custody import walk
 from graph import dvc_graph, read_values, run
 from repository import METRICS, MODEL, commit, copy, edit, made, run_job
 from stages import edit_tensors
+
+import numpy as np
+import pytest
 
 LOCK = "dvc.lock"
 IMAGES = f"data/raw/{RAW_FILES[0]}"

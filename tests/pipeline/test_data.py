@@ -3,15 +3,15 @@
 import gzip
 from pathlib import Path
 
-import numpy as np
-import pytest
-from scipy import stats
-
 from aevb import data
 from aevb.data import RAW_FILES, ImageSet
 from aevb.files import InputError, sha256
 from conftest import ROOT, as_idx, first_images
 from stages import SETS, run_or_raise
+
+import numpy as np
+import pytest
+from scipy import stats
 
 
 def refused(call, *arguments, **named) -> str:

@@ -15,15 +15,15 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import pytest
-import yaml
-from snakemake.cli import get_argument_parser
-
 import graph
 from aevb.plumbing import checking, params
 from graph import ROOT, run
 from repository import clone, commit, copy, edit
 from stages import run_script
+
+import pytest
+import yaml
+from snakemake.cli import get_argument_parser
 
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")

@@ -4,10 +4,6 @@ import base64
 import re
 from pathlib import Path
 
-import pandas as pd
-import pytest
-from matplotlib.image import imsave
-
 from aevb.files import InputError
 from aevb.plumbing.params import Model, Train
 from aevb.report.runs import Run
@@ -15,6 +11,10 @@ from aevb.report.tables import settings
 from document import BLOCK, filled, typeset
 from graph import ROOT
 from stages import run_or_raise
+
+import pandas as pd
+import pytest
+from matplotlib.image import imsave
 
 DOCUMENT = """# A title
 

@@ -11,15 +11,15 @@ from pathlib import Path
 from threading import Thread
 from unittest.mock import Mock
 
-import numpy as np
-import pytest
-from torchvision import datasets
-
 from aevb.data import RAW_FILES
 from aevb.datasets import DATASETS
 from aevb.files import InputError
 from conftest import ROOT, as_idx, first_images
 from stages import run_or_raise, run_script
+
+import numpy as np
+import pytest
+from torchvision import datasets
 
 BUNDLED = ROOT / "data" / "mnist"
 FIRST, *_, LAST = RAW_FILES

@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
-import pytest
-
 from graph import run
 from processes import kill_group, start, wait_for
 from repository import commit, copy, made
+
+import pytest
 
 pytestmark = pytest.mark.slow
 COMMAND = "python src/experiments.py"

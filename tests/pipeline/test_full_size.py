@@ -7,12 +7,12 @@ import random
 import subprocess
 from pathlib import Path
 
-import pytest
-
 import graph
 from graph import ROOT, run
 from processes import kill_at_random, start, steps_saved
 from repository import clone
+
+import pytest
 
 pytestmark = pytest.mark.full
 

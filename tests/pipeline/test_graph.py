@@ -8,14 +8,14 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+import graph
+from aevb.plumbing.params import Params
+from graph import Graph, Values, changed, run
+
 import pytest
 import yaml
 from dvc.repo import Repo
 from snakemake.exceptions import WorkflowError
-
-import graph
-from aevb.plumbing.params import Params
-from graph import Graph, Values, changed, run
 
 DEFAULTS: Values = Params().model_dump()
 OTHER = {"model": {"hidden": 7}, "train": {"optimiser": "adagrad"}, "evaluate": {"iwae_k": 9}}

@@ -11,14 +11,14 @@ import sys
 from collections.abc import Iterator
 from typing import Any, get_args
 
-import pytest
-import yaml
-
 from aevb import likelihoods
 from aevb.plumbing import checking, params
 from aevb.plumbing.params import Params
 from graph import ROOT
 from stages import error_line, run_script
+
+import pytest
+import yaml
 
 DEFAULTS: checking.Values = Params().model_dump()
 FIELDS = [

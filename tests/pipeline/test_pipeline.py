@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import graph
 from graph import run
 from repository import METRICS, MODEL, clone, contents, copy, edit, everything, made
+
+import pytest
 
 
 def jobs(output: str) -> list[str]:

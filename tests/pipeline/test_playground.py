@@ -6,15 +6,15 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
-import pytest
-import torch
-
 from aevb.data import read_set
 from aevb.files import InputError
 from aevb.model import VAE, write_model
 from graph import ROOT, run
 from stages import run_or_raise
+
+import numpy as np
+import pytest
+import torch
 
 DEFAULTS = {3: ("bernoulli", "dynamic"), 20: ("bernoulli", "dynamic")}
 OTHERS = {1: ("gaussian", "none"), 2: ("continuous_bernoulli", "none")}

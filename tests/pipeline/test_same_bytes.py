@@ -2,9 +2,9 @@
 
 import hashlib
 
-import pytest
-
 from stages import run_stage
+
+import pytest
 
 PUBLISHED = {
     "split/train": "0e146aa862f89e23",

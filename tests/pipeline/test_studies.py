@@ -1,11 +1,11 @@
 """Studies replace values of params.yaml, variant by variant, and mistakes in them are reported."""
 
-import pytest
-from snakemake.exceptions import WorkflowError
-
 from aevb.plumbing.checking import read_studies, read_study
 from aevb.plumbing.params import Params
 from graph import ROOT, copy_tree, read_values, run, snakemake_graph
+
+import pytest
+from snakemake.exceptions import WorkflowError
 
 BASE = Params().model_dump()
 

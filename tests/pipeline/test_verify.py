@@ -5,16 +5,16 @@ import math
 import re
 from pathlib import Path
 
-import numpy as np
-import pytest
-import yaml
-
 from aevb.files import write_tensors
 from aevb.intervals import means_with_errors
 from aevb.plumbing.params import Params
 from graph import run
 from stages import Outcome, error_line, run_script
 from verify import SEEDS, Run, difference, spread
+
+import numpy as np
+import pytest
+import yaml
 
 IMAGES = 200
 SAME = {"the same bytes"}

@@ -6,11 +6,11 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from graph import ROOT, run
 from processes import kill_group, start, wait_for
 from repository import clone, commit, copy, edit
+
+import pytest
 
 MAKE = "make -o .venv/.ready"  # the tests use another environment
 STOPPED = "Stopped. Run the same command to continue."

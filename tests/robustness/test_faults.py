@@ -16,16 +16,16 @@ from threading import Thread
 from time import sleep
 from typing import Any
 
-import numpy as np
-import pytest
-import torch
-
 from aevb.data import read_set
 from aevb.files import InputError, read_tensors, write_tensors
 from aevb.model import read_model
 from aevb.plumbing.checkpoints import exclusive
 from repository import contents
 from stages import STAGES, edit_tensors, error_line, run_stage
+
+import numpy as np
+import pytest
+import torch
 
 # Outputs that cannot be written.
 

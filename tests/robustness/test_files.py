@@ -8,13 +8,6 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
-import pytest
-import torch
-from safetensors import safe_open
-from safetensors.numpy import save
-from safetensors.torch import save as save_by_torch
-
 from aevb.files import (
     FORMAT,
     InputError,
@@ -28,6 +21,13 @@ from aevb.files import (
     write_tensors,
     write_text,
 )
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.numpy import save
+from safetensors.torch import save as save_by_torch
 
 ARRAYS = {
     "b": np.arange(6, dtype=np.int64).reshape(2, 3),

@@ -7,11 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-from dvc.parsing.interpolate import to_str
-from dvc.utils.serialize import parse_yaml
-from snakemake.common.configfile import load_configfile
-
 from aevb.plumbing import checking
 from aevb.plumbing.checking import flags
 from aevb.plumbing.params import PLACE, Params
@@ -19,6 +14,11 @@ from graph import changed, copy_tree, run
 from params import as_yaml
 from repository import everything
 from stages import run_script
+
+import pytest
+from dvc.parsing.interpolate import to_str
+from dvc.utils.serialize import parse_yaml
+from snakemake.common.configfile import load_configfile
 
 DEFAULTS = Params().model_dump()
 

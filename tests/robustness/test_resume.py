@@ -16,10 +16,6 @@ from threading import Timer
 from typing import Any
 from unittest.mock import Mock
 
-import numpy as np
-import pytest
-import torch
-
 from aevb.files import InputError, read_tensors
 from aevb.plumbing import dependencies
 from aevb.plumbing.checkpoints import Checkpoint
@@ -37,6 +33,10 @@ from processes import (
 )
 from repository import MODEL, clone, commit, copy, edit, made
 from stages import Outcome, edit_tensors, error_line, run_script
+
+import numpy as np
+import pytest
+import torch
 
 EPOCH = 30
 """Steps in an epoch, which has 300 images."""

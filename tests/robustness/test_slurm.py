@@ -15,11 +15,11 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-import pytest
-
 from graph import ROOT, run
 from processes import running, steps_resumed, wait_for
 from repository import METRICS, clone, edit, made
+
+import pytest
 
 pytestmark = pytest.mark.slurm
 

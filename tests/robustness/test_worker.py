@@ -8,10 +8,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from graph import ROOT
 from processes import wait_for
+
+import pytest
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="used on Linux only")
 

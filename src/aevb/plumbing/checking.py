@@ -8,10 +8,10 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from aevb.plumbing.params import IN_WORDS, Params
+
 import yaml
 from pydantic import ValidationError
-
-from aevb.plumbing.params import IN_WORDS, Params
 
 Values = dict[str, dict[str, Any]]
 """Sections of parameters, as params.yaml holds them."""

@@ -19,13 +19,13 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Never, get_args, get_origin
 
-from pydantic import ValidationError, create_model
-from pydantic.fields import FieldInfo
-from tqdm import tqdm
-
 from aevb.files import InputError
 from aevb.plumbing.checking import problems
 from aevb.plumbing.params import Params, Section
+
+from pydantic import ValidationError, create_model
+from pydantic.fields import FieldInfo
+from tqdm import tqdm
 
 log = logging.getLogger("aevb")
 

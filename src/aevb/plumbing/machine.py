@@ -10,9 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from aevb.files import InputError, sha256
+
+import torch
 
 
 def repeatable(threads: int = 1) -> None:

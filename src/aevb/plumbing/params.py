@@ -8,9 +8,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
-
 from aevb.datasets import DATASETS
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 
 if TYPE_CHECKING:
     DatasetName = str

@@ -4,6 +4,9 @@ Where there are several seeds, curves and bars are means over seeds, and bands a
 one standard deviation over seeds; images, KL per dimension and codes are those of the first seed.
 """
 
+from aevb.report.figures import PALETTE, new_figure, panels_figure, rows_figure, show
+from aevb.report.runs import TERMS, Models, first_runs, seeds, setting
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -12,9 +15,6 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from sklearn.decomposition import PCA
-
-from aevb.report.figures import PALETTE, new_figure, panels_figure, rows_figure, show
-from aevb.report.runs import TERMS, Models, first_runs, seeds, setting
 
 IMAGES = 10
 """Images in a row."""

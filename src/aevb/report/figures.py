@@ -9,13 +9,13 @@ import textwrap
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from aevb.files import sha256, write_bytes
+
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-
-from aevb.files import sha256, write_bytes
 
 Images = NDArray[np.float32]
 

@@ -6,8 +6,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from aevb.datasets import DATASETS
 from aevb.evaluation import metrics_of_a_model
 from aevb.files import (
@@ -21,6 +19,8 @@ from aevb.files import (
     read_tensors,
     sha256,
 )
+
+import pandas as pd
 
 TERMS = {
     "elbo": "ELBO",

@@ -9,12 +9,12 @@ from math import isnan
 from statistics import stdev
 from typing import Any
 
-import pandas as pd
-from numpy.typing import NDArray
-
 from aevb.datasets import DATASETS
 from aevb.intervals import Estimate, estimate, mean
 from aevb.report.runs import MARK, TERMS, Models, Run, first_runs, seeds, setting
+
+import pandas as pd
+from numpy.typing import NDArray
 
 USED = 0.01
 """Latent dimensions are counted if their mean KL is larger, in nats."""

@@ -14,14 +14,14 @@ import math
 from itertools import pairwise
 from typing import NamedTuple
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from aevb.bounds import iwae_bound
 from aevb.evaluation import Doubles, Floats
 from aevb.model import VAE
 from aevb.rng import Random
+
+import numpy as np
+import torch
+from torch import Tensor
 
 BLOCK = 50
 """Images that share a random stream; fixed, so that results do not depend on their number."""

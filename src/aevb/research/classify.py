@@ -8,12 +8,6 @@ import math
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
-from torch import nn
-
 from aevb.data import CLASSES, ImageSet, model_inputs, read_set
 from aevb.evaluation import Floats
 from aevb.files import read_tensors, write_json, write_tensors
@@ -21,6 +15,12 @@ from aevb.intervals import means_with_errors
 from aevb.plumbing import cli
 from aevb.plumbing.params import Classifier, TestSet, TrainSet
 from aevb.rng import Random
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import nn
 
 FEATURES = 64
 BLOCK = 500

@@ -10,17 +10,17 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
-import pandas as pd
-import seaborn as sns
-from matplotlib.figure import Figure
-
 from aevb.files import read_json, write_text
 from aevb.intervals import estimate
 from aevb.plumbing import cli
 from aevb.plumbing.params import Runs
 from aevb.report.figures import PALETTE, panels_figure, save_figure
 from aevb.report.tables import as_csv
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
 
 Found = Mapping[tuple[int, int], Mapping[str, Mapping[str, float]]]
 """For each (latent_dim, seed) the metrics of each stage."""

@@ -7,12 +7,6 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
-import pandas as pd
-import seaborn as sns
-import torch
-from matplotlib.figure import Figure
-
 from aevb.data import model_inputs, read_set
 from aevb.evaluation import evaluate
 from aevb.exact import exact
@@ -26,6 +20,12 @@ from aevb.report.figures import PALETTE, panels_figure, save_figure
 from aevb.report.runs import MARK
 from aevb.report.tables import as_csv
 from aevb.research.scoring import read_training_set
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+from matplotlib.figure import Figure
 
 STYLES = {"training": "-", "test": "--"}
 """The sets of images, and how their curves are drawn."""

@@ -12,10 +12,6 @@ not depend on the draw that it is subtracted from: Mohamed et al. 2020 (arXiv:19
 term has a closed form, so its gradient has no variance.
 """
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from aevb.bounds import LatentVariableModel, reparameterise
 from aevb.evaluation import Doubles, Floats, by_block, noise
 from aevb.exact import exact
@@ -23,6 +19,10 @@ from aevb.intervals import mean, means_with_errors
 from aevb.plumbing.params import GradientVariance
 from aevb.research import scoring
 from aevb.rng import Random
+
+import numpy as np
+import torch
+from torch import Tensor
 
 ESTIMATORS = ("reparametrised", "score", "baseline")
 

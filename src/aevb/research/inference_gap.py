@@ -10,11 +10,6 @@ arXiv:1801.03558), log p(x) − ELBO is the sum of
 import math
 from dataclasses import dataclass
 
-import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import Parameter
-
 from aevb.bounds import LatentVariableModel, elbo, encoded_terms, iwae_bound
 from aevb.data import model_inputs
 from aevb.evaluation import DRAWS, Doubles, Floats, evaluate, noise
@@ -24,6 +19,11 @@ from aevb.optimiser import Optimiser
 from aevb.plumbing.params import InferenceGap, TrainSet
 from aevb.research import ais, qmc, scoring
 from aevb.rng import Random
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import Parameter
 
 RATE = 0.03
 """Initial learning rate of Adam for mu and log sigma² of q*; it decays linearly to 0."""

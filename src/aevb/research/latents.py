@@ -5,12 +5,6 @@ Test images are scored; training images are used only to fit the mixture.
 
 import math
 
-import numpy as np
-import torch
-from scipy.stats import norm
-from sklearn.mixture import GaussianMixture
-from torch import Tensor
-
 from aevb.bounds import Terms, kl_per_dimension, log_importance_weights, reparameterise
 from aevb.data import model_inputs
 from aevb.evaluation import BLOCK, Doubles, Floats, by_block
@@ -18,6 +12,12 @@ from aevb.intervals import means_with_errors
 from aevb.plumbing.params import Latents, TrainSet
 from aevb.research import scoring
 from aevb.rng import Random
+
+import numpy as np
+import torch
+from scipy.stats import norm
+from sklearn.mixture import GaussianMixture
+from torch import Tensor
 
 
 @torch.inference_mode()

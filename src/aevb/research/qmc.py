@@ -8,14 +8,14 @@ encoder is not used.
 
 from collections.abc import Callable
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from aevb.bounds import iwae_bound
 from aevb.evaluation import Floats
 from aevb.model import VAE
 from aevb.rng import Random, box_muller
+
+import numpy as np
+import torch
+from torch import Tensor
 
 GENERATOR = np.array([1, 364981, 245389, 97823])
 """Of lattices with up to 2²⁰ points, a power of two: Hickernell et al. 2011, in D. Nuyens' Magic

@@ -12,13 +12,6 @@ reach to its k-th nearest neighbour in its own set.
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from sklearn.metrics import pairwise_distances_chunked
-from sklearn.neighbors import NearestNeighbors
-from torch import nn
-
 from aevb.data import model_inputs
 from aevb.evaluation import Doubles, Floats
 from aevb.files import read_tensors
@@ -29,6 +22,13 @@ from aevb.report.figures import rows_figure, save_figure
 from aevb.research import scoring
 from aevb.research.classify import classes, features, read_classifier
 from aevb.rng import Random
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import pairwise_distances_chunked
+from sklearn.neighbors import NearestNeighbors
+from torch import nn
 
 FOLDS = 10
 """Disjoint parts of both sets; the standard errors come from their spread."""

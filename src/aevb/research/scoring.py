@@ -6,9 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
-from numpy.typing import NDArray
-
 from aevb.data import ImageSet, fixed_draw, model_inputs, read_set
 from aevb.evaluation import Floats
 from aevb.exact import exact
@@ -17,6 +14,9 @@ from aevb.likelihoods import is_likelihood
 from aevb.model import VAE, read_model
 from aevb.plumbing import cli
 from aevb.plumbing.params import Section, TestSet, TrainedModel
+
+import torch
+from numpy.typing import NDArray
 
 
 class Files(Section):

@@ -7,15 +7,15 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Annotated, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from aevb.data import model_inputs
 from aevb.evaluation import Floats, mean_kl_per_dimension
 from aevb.plumbing.params import Traverse
 from aevb.report.figures import grid_figure, rows_figure, save_figure
 from aevb.research import scoring
 from aevb.rng import Random
+
+import numpy as np
+from numpy.typing import NDArray
 
 Indices = NDArray[np.int64]
 
