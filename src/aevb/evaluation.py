@@ -13,9 +13,8 @@ from aevb.bounds import (
 from aevb.exact import exact
 from aevb.intervals import means_with_errors
 from aevb.likelihoods import is_likelihood
-from aevb.rng import Random
+from aevb.rng import Floats, Random
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -26,8 +25,6 @@ BLOCK = 100
 DRAWS = 5
 """Draws of z that are computed at a time: few enough for their logits to fit into the cache."""
 
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
 Callback = Callable[[int], Any]
 """Called with the number of images that were finished."""
 

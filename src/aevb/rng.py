@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 Shape = tuple[int, ...]
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 
 
-def box_muller(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+def box_muller(first: Doubles, second: Doubles) -> Doubles:
     """Pairs of independent values of N(0, 1), [..., 2], from uniform ones in (0, 1] and [0, 1)."""
     radius = np.sqrt(log(first) * -2.0)
     cos, sin = cos_sin_turns(second)
@@ -38,12 +40,12 @@ class Random:
         words = self.bits.random_raw(-(-count * size // 64))
         return words.astype("<u8", copy=False).view(f"<u{size // 8}")[:count]
 
-    def uniform(self, shape: Shape) -> NDArray[np.float32]:
+    def uniform(self, shape: Shape) -> Floats:
         """Multiples of 2⁻²⁴ in [0, 1)."""
         integers = self.integers(math.prod(shape), 32) >> np.uint32(8)
         return (integers.astype(np.float32) * np.float32(2**-24)).reshape(shape)
 
-    def normal(self, shape: Shape) -> NDArray[np.float32]:
+    def normal(self, shape: Shape) -> Floats:
         """Values of N(0, 1), in pairs by Box & Muller 1958, rounded from float64."""
         count = math.prod(shape)
         integers = self.integers(count + count % 2, 64) >> np.uint64(11)

@@ -1,11 +1,12 @@
 """Active units, mutual information and KL: integrals, limits, closed forms and invariances."""
 
 import math
+from pathlib import Path
 
-from aevb.data import fixed_draw, model_inputs, write_set
+from aevb.data import fixed_draw, model_inputs
 from aevb.files import InputError
 from aevb.research.latents import above_prior, codes, information, log_aggregate_ratio
-from aevb.research.scoring import read_training_set
+from aevb.research.scoring import read_inputs
 
 import numpy as np
 import pytest
@@ -141,10 +142,13 @@ def test_too_few_training_images_are_an_error(scored, untrained):
         scored("latents", untrained(), "--components", 301, sets=("train", "test"))
 
 
-def test_training_images_have_the_static_draw_of_training(small_sets, tmp_path):
-    write_set(tmp_path / "train", small_sets[0])
-    expected = fixed_draw(small_sets[0].images, "train", 0)
-    np.testing.assert_array_equal(read_training_set(tmp_path / "train").binary, expected)
+def test_training_images_have_the_static_draw_of_training(
+    research_inputs, untrained, small_sets, set_files
+):
+    _, model, _, test = research_inputs(untrained(), "test")
+    found = read_inputs("any", Path(model), Path(test)).training_images(set_files / "train")
+    expected = fixed_draw(small_sets[0].images, "train", 0).reshape(-1, 784)
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_the_stage_writes_metrics_of_its_arrays(scored, untrained, small_sets):

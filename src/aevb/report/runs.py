@@ -55,6 +55,11 @@ class Run:
     variant: str = ""
 
     @property
+    def dataset(self) -> str:
+        """The title of the data set."""
+        return DATASETS[self.metadata["data"]["name"]].title
+
+    @property
     def scale(self) -> str:
         """What the ELBO bounds: only numbers on one scale can be compared.
 
@@ -135,10 +140,9 @@ def setting(models: Models) -> str:
     """Data set, binarisation and likelihood, as far as all runs share them."""
     names = []
     for run in first_runs(models).values():
-        dataset = DATASETS[run.metadata["data"]["name"]].title
         binarisation = run.metadata["binarisation"]
         pixels = "gray levels" if binarisation == "none" else f"{binarisation} binarisation"
         likelihood = run.metadata["likelihood"].replace("_", " ").title()
         mark = "" if run.metrics["is_log_likelihood"] else f" ({MARK} not a log-likelihood)"
-        names.append((dataset, pixels, likelihood + mark))
+        names.append((run.dataset, pixels, likelihood + mark))
     return ", ".join(values[0] for values in zip(*names, strict=True) if len({*values}) == 1)

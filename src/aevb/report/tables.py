@@ -9,7 +9,6 @@ from math import isnan
 from statistics import stdev
 from typing import Any
 
-from aevb.datasets import DATASETS
 from aevb.intervals import Estimate, estimate, mean
 from aevb.report.runs import MARK, TERMS, Models, Run, first_runs, seeds, setting
 
@@ -168,8 +167,7 @@ def settings(models: Models) -> str:
         share = f"{100 * values['decay']:g} % of training"
         rate = f"{values['learning_rate']}, decaying linearly to 0 in the last {share}"
     rows = {
-        "data": f"{DATASETS[values['data']['name']].title}: {training}; "
-        f"{metrics['images']:,} test images",
+        "data": f"{runs[0].dataset}: {training}; {metrics['images']:,} test images",
         "pixels": PIXELS[values["binarisation"]],
         "likelihood": values["likelihood"].replace("_", " "),
         "dimensions of z": "k = " + ", ".join(dict.fromkeys(str(run.latent_dim) for run in runs)),

@@ -15,9 +15,8 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from aevb.bounds import iwae_bound
-from aevb.evaluation import Doubles, Floats
 from aevb.model import VAE
-from aevb.rng import Random
+from aevb.rng import Doubles, Floats, Random
 
 import numpy as np
 import torch

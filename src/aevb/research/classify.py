@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Annotated
 
 from aevb.data import CLASSES, ImageSet, model_inputs, read_set
-from aevb.evaluation import Floats
 from aevb.files import read_tensors, write_json, write_tensors
 from aevb.intervals import means_with_errors
 from aevb.plumbing import cli
 from aevb.plumbing.params import Classifier, TestSet, TrainSet
-from aevb.rng import Random
+from aevb.rng import Floats, Random
 
 import numpy as np
 import torch

@@ -7,19 +7,17 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
-from aevb.data import model_inputs, read_set
 from aevb.evaluation import evaluate
 from aevb.exact import exact
 from aevb.files import InputError, read_tensors, write_text
 from aevb.intervals import mean_and_se
-from aevb.likelihoods import is_likelihood
-from aevb.model import SNAPSHOTS, read_model
+from aevb.model import SNAPSHOTS
 from aevb.plumbing import cli
 from aevb.plumbing.params import Runs, TestSet, TrainSet
 from aevb.report.figures import PALETTE, panels_figure, save_figure
 from aevb.report.runs import MARK
 from aevb.report.tables import as_csv
-from aevb.research.scoring import read_training_set
+from aevb.research import scoring
 
 import numpy as np
 import pandas as pd
@@ -34,28 +32,26 @@ ELBO = "ELBO of each test image"
 Rows = list[dict[str, Any]]
 
 
-def score(path: Path, train: Path, test: Path, threshold: float) -> Rows:
-    """Score each snapshot in the file of a model on as many training as test images.
+def score(inputs: scoring.Inputs, path: Path, train: Path, threshold: float) -> Rows:
+    """Score each snapshot in the file of the model on as many training as test images.
 
     Returns:
         For each snapshot, the training images seen, the number of active units on the test images,
         the ELBO of both sets with its standard error in nats per image, and the ELBO of each test
         image, [N].
     """
-    model, metadata = read_model(path)
+    model, metadata = inputs.model, inputs.metadata
     arrays, _ = read_tensors(path, "model")
     if not metadata.get("snapshots"):
         raise InputError(f"{path}: has no snapshots; set train.snapshots and train it again")
-    tests = read_set(test, "test", metadata["data"])
-    sets = {"training": read_training_set(train), "test": tests}
+    sets = {"training": inputs.training_images(train)[: len(inputs.x)], "test": inputs.x}
     rows = []
     for number, epoch in enumerate(metadata["snapshots"]):
         weights = {name: arrays[f"{SNAPSHOTS}{name}"][number] for name in model.state_dict()}
         model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
         row: dict[str, Any] = {"latent_dim": model.latent_dim, "seed": metadata["seed"]}
         row["images_seen"] = epoch * metadata["train_images"]
-        for name, images in sets.items():
-            x = model_inputs(images, metadata["binarisation"])[: len(tests)]
+        for name, x in sets.items():
             with exact():
                 found = evaluate(model, x, samples=1, seed=0)
             row[name], row[f"{name}_se"] = mean_and_se(found["elbo"])
@@ -126,14 +122,15 @@ def main(
     """Score the snapshots of all runs; write tables and a figure."""
     names = product(settings.latent_dims, settings.seeds)
     paths = [results / "models" / f"k{k}-seed{seed}.safetensors" for k, seed in names]
-    runs = [score(path, train, test, threshold) for path in paths]
+    runs = []
+    for path in paths:
+        inputs = scoring.read_inputs("curves", path, test)
+        runs.append(score(inputs, path, train, threshold))
     frame = pd.DataFrame([row for rows in runs for row in rows]).drop(columns=ELBO)
-    _, metadata = read_model(paths[0])
-    binarisation, likelihood = metadata["binarisation"], metadata["likelihood"]
-    mark = "" if is_likelihood(likelihood, binarisation) else f" ({MARK} not a log-likelihood)"
+    mark = "" if inputs.is_log_likelihood() else f" ({MARK} not a log-likelihood)"
     title = "ELBO of training and of test images during training, both with the same weights\n"
-    title += f"likelihood: {likelihood}, binarisation: {binarisation}{mark}"
+    title += "likelihood: {likelihood}, binarisation: {binarisation}".format_map(inputs.metadata)
     write_text(output / "table.csv", as_csv(frame))
     write_text(output / "table.md", as_markdown(runs))
-    save_figure(output / "curves.png", figure(frame, title))
+    save_figure(output / "curves.png", figure(frame, title + mark))
     cli.log.info("curves: %d models, wrote %s", len(runs), output)

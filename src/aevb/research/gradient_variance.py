@@ -13,12 +13,12 @@ term has a closed form, so its gradient has no variance.
 """
 
 from aevb.bounds import LatentVariableModel, reparameterise
-from aevb.evaluation import Doubles, Floats, by_block, noise
+from aevb.evaluation import by_block, noise
 from aevb.exact import exact
 from aevb.intervals import mean, means_with_errors
 from aevb.plumbing.params import GradientVariance
 from aevb.research import scoring
-from aevb.rng import Random
+from aevb.rng import Doubles, Floats, Random
 
 import numpy as np
 import torch
@@ -94,11 +94,12 @@ def gradient_metrics(terms: dict[str, Floats], samples: int) -> dict[str, float]
 
 def main(files: scoring.Scored, settings: GradientVariance) -> None:
     """Estimate means and variances per image; write them and their means over images."""
-    inputs = scoring.read_inputs("gradient_variance", files)
+    inputs = scoring.read_inputs("gradient_variance", files.model, files.test)
     x = inputs.first(settings.images)
     with exact():
         terms = gradients(inputs.model, x, settings.samples, settings.seed)
-    metrics = gradient_metrics(terms, settings.samples) | inputs.is_log_likelihood()
+    metrics = gradient_metrics(terms, settings.samples)
+    metrics["is_log_likelihood"] = inputs.is_log_likelihood()
     summary = (
         "variance of the score function estimator {variance_ratio_score:.0f} ± "
         "{variance_ratio_score_se:.0f} times the reparametrised one's, with a baseline "

@@ -11,14 +11,13 @@ import math
 from dataclasses import dataclass
 
 from aevb.bounds import LatentVariableModel, elbo, encoded_terms, iwae_bound
-from aevb.data import model_inputs
-from aevb.evaluation import DRAWS, Doubles, Floats, evaluate, noise
+from aevb.evaluation import DRAWS, evaluate, noise
 from aevb.exact import exact
 from aevb.intervals import mean_and_se, means_with_errors
 from aevb.optimiser import Optimiser
 from aevb.plumbing.params import InferenceGap, TrainSet
 from aevb.research import ais, qmc, scoring
-from aevb.rng import Random
+from aevb.rng import Doubles, Floats, Random
 
 import numpy as np
 import torch
@@ -115,18 +114,16 @@ def main(files: Files, settings: InferenceGap) -> None:
     too high and the amortisation gap too low. `overfitting` is the amortisation gap on test less
     that on training images. The prefix `train_` is for training images, and `optimised_` for q*.
     """
-    inputs = scoring.read_inputs("inference_gap", files)
+    inputs = scoring.read_inputs("inference_gap", files.model, files.test)
     model, count, seed = inputs.model, settings.images, settings.seed
     x, others = shuffled(inputs.x, count, seed, "test")
-    training_set = scoring.read_training_set(files.train)
-    x_train = model_inputs(training_set, inputs.metadata["binarisation"])
-    x_train, _ = shuffled(x_train, count, seed, "train")
+    x_train, _ = shuffled(inputs.training_images(files.train), count, seed, "train")
     both, optimised = np.concatenate([x, x_train]), Optimised(model, settings.steps, seed)
     with exact():
         bounds, best = (
             bounds_against_k(q, both, settings.samples, seed) for q in (model, optimised)
         )
-    metrics: dict[str, float] = {"images": count, **inputs.is_log_likelihood()}
+    metrics: dict[str, float] = {"images": count, "is_log_likelihood": inputs.is_log_likelihood()}
     elbo, best_elbo, log_px = bounds["elbo"], best["elbo"], best[f"iwae_{settings.samples}"]
     terms: dict[str, Doubles] = {}
     if model.latent_dim <= qmc.LARGEST and model.likelihood.outputs == 1:

@@ -6,12 +6,11 @@ Test images are scored; training images are used only to fit the mixture.
 import math
 
 from aevb.bounds import Terms, kl_per_dimension, log_importance_weights, reparameterise
-from aevb.data import model_inputs
-from aevb.evaluation import BLOCK, Doubles, Floats, by_block
+from aevb.evaluation import BLOCK, by_block
 from aevb.intervals import means_with_errors
 from aevb.plumbing.params import Latents, TrainSet
 from aevb.research import scoring
-from aevb.rng import Random
+from aevb.rng import Doubles, Floats, Random
 
 import numpy as np
 import torch
@@ -98,17 +97,16 @@ def main(files: scoring.Scored, train: TrainSet, settings: Latents) -> None:
     A unit is active if the variance of its mean mu over images is above a threshold (Burda et al.
     2015, arXiv:1509.00519). The standard errors treat log q(z) and the mixture as given.
     """
-    inputs = scoring.read_inputs("latents", files)
-    training = scoring.read_training_set(train)
+    inputs = scoring.read_inputs("latents", files.model, files.test)
+    training = inputs.training_images(train)
     mu, log_var = inputs.encode(inputs.x)
     count = len(training)
     scoring.require(
         settings.components <= count,
         f"--components {settings.components}: there are {count} training images",
     )
-    fitted_to = inputs.encode(model_inputs(training, inputs.metadata["binarisation"]))
     mixture = GaussianMixture(settings.components, random_state=settings.seed)
-    mixture.fit(codes(*fitted_to, "training codes", settings.seed))
+    mixture.fit(codes(*inputs.encode(training), "training codes", settings.seed))
     terms = information(mu, log_var, settings.samples, settings.seed)
     held_out = codes(mu, log_var, "test codes", settings.seed)
     terms["marginal_kl_lower"] = above_prior(mixture, held_out)

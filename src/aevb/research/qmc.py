@@ -9,9 +9,8 @@ encoder is not used.
 from collections.abc import Callable
 
 from aevb.bounds import iwae_bound
-from aevb.evaluation import Floats
 from aevb.model import VAE
-from aevb.rng import Random, box_muller
+from aevb.rng import Floats, Random, box_muller
 
 import numpy as np
 import torch

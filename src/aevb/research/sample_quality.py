@@ -12,8 +12,6 @@ reach to its k-th nearest neighbour in its own set.
 from pathlib import Path
 from typing import Annotated, Any
 
-from aevb.data import model_inputs
-from aevb.evaluation import Doubles, Floats
 from aevb.files import read_tensors
 from aevb.intervals import mean_and_se, means_with_errors
 from aevb.model import VAE
@@ -21,7 +19,7 @@ from aevb.plumbing.params import SampleQuality, TrainSet
 from aevb.report.figures import rows_figure, save_figure
 from aevb.research import scoring
 from aevb.research.classify import classes, features, read_classifier
-from aevb.rng import Random
+from aevb.rng import Doubles, Floats, Random
 
 import numpy as np
 import torch
@@ -133,44 +131,43 @@ def main(
     Scores are those of draws with z from the prior, with z from the mixture (`mixture_…`) and, for
     reference, of as many training images (`real_…`).
     """
-    inputs, network = scoring.read_inputs("sample_quality", files), read_classifier(classifier)
-    training, test = scoring.read_training_set(train), inputs.test
+    inputs = scoring.read_inputs("sample_quality", files.model, files.test)
+    network, training = read_classifier(classifier), inputs.training_images(train)
     images, neighbours = settings.images, settings.neighbours
-    count, least = min(len(training), len(test)), FOLDS * (neighbours + 1)
+    count, least = min(len(training), len(inputs.x)), FOLDS * (neighbours + 1)
     scoring.require(
         least <= images <= count,
         f"--images {images}: should be {least} or more, for {neighbours} neighbours in each of "
         f"{FOLDS} parts, and {count} at most, the number of images",
     )
     random = Random("sample_quality", settings.seed)
-    of_test, of_train = (random.permutation(len(x))[:images] for x in (test, training))
+    of_test, of_train = (random.permutation(len(x))[:images] for x in (inputs.x, training))
     prior_z = random.normal((images, inputs.model.latent_dim))
     mixture_z = read_tensors(latents, "latents")[0]["mixture_z"][:images]
     scoring.require(
         mixture_z.shape == prior_z.shape, f"{latents}: belongs to another model or test set"
     )
 
-    pixels = inputs.metadata["binarisation"]
-    real, train_x = inputs.x[of_test], model_inputs(training, pixels)
+    real, train_x = inputs.x[of_test], training[of_train]
     real_features = features(network, real)
     from_prior = draws(inputs.model, prior_z, random)
     from_mixture = draws(inputs.model, mixture_z, random)
     metrics: dict[str, float] = {"images": images, "neighbours": neighbours}
-    sets = {"": from_prior, "mixture_": from_mixture, "real_": train_x[of_train]}
+    sets = {"": from_prior, "mixture_": from_mixture, "real_": train_x}
     for prefix, fake in sets.items():
         found = scores_with_errors(real_features, features(network, fake), neighbours)
         metrics |= {f"{prefix}{name}": value for name, value in found.items()}
 
-    gray, mu = model_inputs(test, "none"), inputs.encode(inputs.x)[0]
-    right = classes(network, features(network, gray)) == test.labels
+    gray, (mu, _) = inputs.gray, inputs.encode(inputs.x)
+    right = classes(network, features(network, gray)) == inputs.labels
     metrics |= means_with_errors(
         {
-            "closer_to_train": closer_to_train(from_prior[:SEARCHED], real, train_x[of_train]),
+            "closer_to_train": closer_to_train(from_prior[:SEARCHED], real, train_x),
             "digit_changes": digit_changes(network, gray, inputs.decode(mu)),
             "classifier_error": ~right,
         }
     )
-    shown, gray = inputs.decode(prior_z[:SHOWN]), model_inputs(training, "none")
+    shown, gray = inputs.decode(prior_z[:SHOWN]), inputs.training_images(train, "none")
     distances, places = search(shown, gray, len(RANKS))
     title = f"Decoder means and the nearest training images, {inputs.run}"
     rows = [("decoder mean", shown), *zip(RANKS, gray[places.T], strict=True)]

@@ -6,15 +6,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from aevb.data import ImageSet, fixed_draw, model_inputs, read_set
-from aevb.evaluation import Floats
+from aevb.data import fixed_draw, model_inputs, read_set
 from aevb.exact import exact
 from aevb.files import InputError, write_json, write_tensors
 from aevb.likelihoods import is_likelihood
 from aevb.model import VAE, read_model
 from aevb.plumbing import cli
 from aevb.plumbing.params import Section, TestSet, TrainedModel
+from aevb.rng import Floats
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -48,20 +49,33 @@ class Inputs:
         run: the run, for titles: `k = 3, seed 0`.
         metadata: that of the model.
         x: the test images, binarised as in training, float32 [N, 784].
+        gray: the same images as gray levels, float32 [N, 784].
+        labels: their classes, uint8 [N].
     """
 
     stage: str
     run: str
     model: VAE
     metadata: dict[str, Any]
-    test: ImageSet
     x: Floats
+    gray: Floats
+    labels: NDArray[np.uint8]
 
     def first(self, images: int) -> Floats:
         """The first test images, [images, 784]; InputError if there are fewer."""
         count = len(self.x)
         require(images <= count, f"--images {images}: the test set has {count} images")
         return self.x[:images]
+
+    def training_images(self, path: Path, binarisation: str | None = None) -> Floats:
+        """Training images, by default binarised as in training, float32 [N, 784].
+
+        With dynamic binarisation they are those that `train.binarisation: static` trains on.
+        """
+        images = read_set(path, "train", self.metadata.get("data", {}))
+        drawn = fixed_draw(images.images, "train", images.metadata["seed"])
+        images = replace(images, binary=drawn)
+        return model_inputs(images, binarisation or self.metadata["binarisation"])
 
     def encode(self, x: Floats) -> tuple[Floats, Floats]:
         """mu and log sigma² of q(z|x), each [N, k], in exact arithmetic."""
@@ -75,10 +89,9 @@ class Inputs:
         with exact():
             return self.model.mean(torch.from_numpy(z)).numpy()
 
-    def is_log_likelihood(self) -> dict[str, int]:
+    def is_log_likelihood(self) -> int:
         """A metric: 1 if the likelihood suits the binarisation, so that bounds bound log p(x)."""
-        suits = is_likelihood(self.metadata["likelihood"], self.metadata["binarisation"])
-        return {"is_log_likelihood": int(suits)}
+        return int(is_likelihood(self.metadata["likelihood"], self.metadata["binarisation"]))
 
     def write(
         self,
@@ -100,19 +113,10 @@ class Inputs:
         write_tensors(files.arrays, self.stage, dict(arrays), self.metadata, model=files.model)
 
 
-def read_inputs(stage: str, files: Files) -> Inputs:
+def read_inputs(stage: str, model: Path, test: Path) -> Inputs:
     """Read the model and the test images."""
-    model, metadata = read_model(files.model)
-    test = read_set(files.test, "test", metadata.get("data", {}))
-    run = f"k = {model.latent_dim}, seed {metadata['seed']}"
-    x = model_inputs(test, metadata["binarisation"])
-    return Inputs(stage, run, model, metadata, test, x)
-
-
-def read_training_set(path: Path) -> ImageSet:
-    """Training images with the one static draw that `train.binarisation: static` trains on.
-
-    The file has none, since dynamic binarisation draws them again in each epoch.
-    """
-    images = read_set(path, "train")
-    return replace(images, binary=fixed_draw(images.images, "train", images.metadata["seed"]))
+    vae, metadata = read_model(model)
+    images = read_set(test, "test", metadata.get("data", {}))
+    run = f"k = {vae.latent_dim}, seed {metadata['seed']}"
+    x, gray = (model_inputs(images, pixels) for pixels in (metadata["binarisation"], "none"))
+    return Inputs(stage, run, vae, metadata, x, gray, images.labels)

@@ -7,12 +7,11 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Annotated, Any
 
-from aevb.data import model_inputs
-from aevb.evaluation import Floats, mean_kl_per_dimension
+from aevb.evaluation import mean_kl_per_dimension
 from aevb.plumbing.params import Traverse
 from aevb.report.figures import grid_figure, rows_figure, save_figure
 from aevb.research import scoring
-from aevb.rng import Random
+from aevb.rng import Floats, Random
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,8 +81,8 @@ class Files(scoring.Files):
 
 def main(files: Files, settings: Traverse) -> None:
     """Choose the latents, decode them, write the figures and what they show."""
-    inputs = scoring.read_inputs("traverse", files)
-    labels, run = inputs.test.labels, inputs.run
+    inputs = scoring.read_inputs("traverse", files.model, files.test)
+    labels, run = inputs.labels, inputs.run
     random = Random("traverse", settings.seed)
     image = int(random.permutation(len(labels))[0])
     pairs = pairs_of_classes(labels, settings.pairs, random)
@@ -109,7 +108,7 @@ def main(files: Files, settings: Traverse) -> None:
     figure = rows_figure(list(zip(names, rows, strict=True)), settings.steps, title)
     save_figure(files.traversals, figure)
 
-    first, last = model_inputs(inputs.test, "none")[pairs.T][:, :, None]
+    first, last = inputs.gray[pairs.T][:, :, None]
     blank = np.zeros_like(first)
     pictures = np.concatenate((first, blank, lines, blank, last), 1)
     title = f"Test images, and decoder means on the line between their codes mu, {run}"
