@@ -147,6 +147,7 @@ def run_script(name: str, *words: object) -> Outcome:
     try:
         with (
             mock.patch.object(sys, "argv", argv),
+            mock.patch.object(logger, "propagate", False),  # the outcome has its lines
             redirect_stdout(out),
             redirect_stderr(error),
         ):
