@@ -57,10 +57,10 @@ $(ready): requirements.lock
 	@touch $@
 
 test: $(ready)  ## the tests, a few minutes
-	pytest
+	pytest -n 2 --dist loadfile
 
 slow-test: $(ready)  ## the tests that take longer
-	pytest -m slow
+	pytest -m slow -n 2 --dist loadfile
 
 full-test: $(ready)  ## reproduce the published results byte by byte, in twenty minutes
 	pytest -m full
