@@ -21,11 +21,7 @@ PICTURE = re.compile(rf"(?<=!\[)([^\]]*)\]\(({RELATIVE})(?=\))")
 
 
 def filled(text: str, folder: Path) -> str:
-    """A document in `folder`, with the present text of the files that it shows.
-
-    Raises:
-        InputError: if one is missing.
-    """
+    """A document in `folder`, with the present text of the files that it shows."""
 
     def block(found: re.Match[str]) -> str:
         return f"{found[1]}{found[2]}\n{read_bytes(folder / found[1]).decode().strip()}\n\n"
@@ -36,10 +32,7 @@ def filled(text: str, folder: Path) -> str:
 def typeset(text: str, folder: Path) -> tuple[str, bytes]:
     """A document in `folder` as one HTML page and as PDF, both with its pictures inside.
 
-    Links to files of the project are replaced by their text.
-
-    Raises:
-        InputError: if a picture is missing.
+    Links to files of the project are replaced by their text. A missing picture is an InputError.
     """
 
     def absolute(picture: re.Match[str]) -> str:

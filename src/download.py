@@ -54,11 +54,7 @@ def published(name: str) -> Any:
 
 
 def sources(data: Data, file: str, digest: str, bundled: Path, output: Path) -> Iterator[str]:
-    """The paths and URLs where a file may be, in the order in which they are tried.
-
-    Raises:
-        InputError: if a mirror is neither an existing folder nor a URL.
-    """
+    """The paths and URLs where a file may be, in the order in which they are tried."""
     mirrors = []
     for mirror in (os.environ.get("AEVB_MIRROR") or "none", data.mirror):
         place = os.path.expanduser(mirror).rstrip("/")

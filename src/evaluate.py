@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from aevb.data import model_inputs, read_set
-from aevb.evaluation import evaluate, mean_kl_per_dimension, metrics_of_a_model
+from aevb.evaluation import bound_metrics, evaluate, mean_kl_per_dimension
 from aevb.exact import exact
 from aevb.files import Arrays, InputError, write_json, write_tensors
 from aevb.model import read_model
@@ -39,7 +39,7 @@ def main(
     if not all(np.isfinite(values).all() for values in found.values()):
         raise InputError(f"{model}: its terms are not finite for some test images; train it again")
     metadata["evaluate"] = settings.model_dump()
-    means = metrics_of_a_model(found, metadata)
+    means = bound_metrics(found, metadata)
     found["kl_per_dimension"] = mean_kl_per_dimension(found["mu"], found["log_var"])
     arrays: Arrays = {**found, "labels": images.labels}
     alone = {name: found[name] for name in ("log_px_given_z", "kl", "iwae_bound")}

@@ -106,11 +106,7 @@ def read_raw(folder: Path, part: Literal["train", "t10k"]) -> tuple[Bytes, Bytes
 
 
 def check_pair(images: Bytes, labels: Bytes, name: str) -> None:
-    """Check the shapes of images and labels, and the range of the labels.
-
-    Raises:
-        InputError: unless images are [N, 28, 28], N > 1, and labels N digits.
-    """
+    """Raise an InputError unless images are [N, 28, 28], N > 1, and labels N digits."""
     if images.ndim != 3 or images.shape[1:] != (28, 28) or len(images) < 2:
         raise InputError(f"{name}: images are {images.shape}, should be N × 28 × 28, N > 1")
     if labels.shape != (len(images),):

@@ -103,21 +103,17 @@ def evaluate(
     return by_block(terms, x, "evaluate", seed, callback)
 
 
-def bound_metrics(terms: dict[str, Floats], samples: int) -> dict[str, float]:
+def bound_metrics(terms: dict[str, Floats], metadata: dict[str, Any]) -> dict[str, float]:
     """Means over images in nats per image, each with its standard error over images.
 
-    `reconstruction_error` is −log_px_given_z.
+    `reconstruction_error` is −log_px_given_z. `metadata` is that of an evaluation; from it come
+    `iwae_k` and `is_log_likelihood`, 1 if the bounds are bounds on log p(x).
     """
     values = {**terms, "reconstruction_error": -terms["log_px_given_z"]}
     names = ("elbo", "log_px_given_z", "reconstruction_error", "kl", "iwae_bound")
     metrics = means_with_errors({name: values[name] for name in names})
-    return {"iwae_k": samples, "images": len(terms["kl"]), **metrics}
-
-
-def metrics_of_a_model(terms: dict[str, Floats], metadata: dict[str, Any]) -> dict[str, float]:
-    """`bound_metrics` for the metadata of an evaluation, and whether they bound log-likelihoods."""
+    metrics |= {"iwae_k": metadata["evaluate"]["iwae_k"], "images": len(terms["kl"])}
     suits = is_likelihood(metadata["likelihood"], metadata["binarisation"])
-    metrics = bound_metrics(terms, metadata["evaluate"]["iwae_k"])
     return {**metrics, "is_log_likelihood": int(suits)}
 
 

@@ -92,30 +92,18 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a whole file.
-
-    Raises:
-        InputError: if it is missing or cannot be read.
-    """
+    """Read a whole file; InputError if it is missing or cannot be read."""
     content: bytes = _readable(path, path.read_bytes)
     return content
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits.
-
-    Raises:
-        InputError: if it is missing or cannot be read.
-    """
+    """The SHA-256 of a file, in hexadecimal digits; InputError if it cannot be read."""
     return hashlib.sha256(read_bytes(path)).hexdigest()
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        InputError: if the file is missing or is something else.
-    """
+    """Read a JSON object; InputError if the file is missing or is something else."""
     content = _readable(path, lambda: json.loads(path.read_text(encoding="utf-8")))
     if not isinstance(content, dict):
         raise InputError(f"{path}: not a JSON object; run the stage that makes it")

@@ -193,11 +193,7 @@ class Training:
         return mean(log_px_given_z), mean(kl)
 
     def end_epoch(self) -> None:
-        """Validate, add a line to the history, keep the weights if they are the best or asked for.
-
-        Raises:
-            InputError: if the training has diverged.
-        """
+        """Validate, extend the history, and keep the weights if they are the best or asked for."""
         state = self.state
         rate = self.learning_rate(self.steps - 1)
         log_px_given_z, kl = (math.fsum(sums) / len(self.pixels) for sums in self.sums.T.tolist())
@@ -218,11 +214,7 @@ class Training:
                 self.snapshots[name][self.settings.snapshots.index(state.epoch)] = value
 
     def check_finite(self, validation_elbo: float = 0.0) -> None:
-        """Check that terms and weights are finite, so that no diverged training is saved.
-
-        Raises:
-            InputError: naming epoch, step and learning rate.
-        """
+        """Raise an InputError, before anything is saved, if a term or a weight is not finite."""
         steps = self.sums[: self.state.step].isfinite().all(1).tolist()
         weights = all(bool(weight.isfinite().all()) for weight in self.model.parameters())
         if not all(steps) or not weights or math.isinf(validation_elbo):

@@ -14,6 +14,12 @@ from torch import Tensor
 torch.set_num_threads(1)
 
 
+def about(samples: int) -> dict:
+    """The metadata of an evaluation."""
+    setting = {"likelihood": "bernoulli", "binarisation": "dynamic"}
+    return {**setting, "evaluate": {"iwae_k": samples}}
+
+
 @pytest.mark.parametrize("samples", [1, 2, 100, 101, 250])
 def test_with_the_exact_posterior_every_bound_is_log_px(samples):
     exact = model()
@@ -22,7 +28,7 @@ def test_with_the_exact_posterior_every_bound_is_log_px(samples):
     np.testing.assert_allclose(terms["iwae_bound"], exact.log_px(x), rtol=1e-5)
     # The ELBO's estimate has noise, since its KL is in closed form; its mean has not.
     np.testing.assert_allclose(exact.mean_log_px_given_z(x) - exact.kl(x), exact.log_px(x))
-    metrics = bound_metrics(terms, samples)
+    metrics = bound_metrics(terms, about(samples))
     noise = math.sqrt((exact.noise(x) ** 2).mean() / samples / len(x))
     assert abs(metrics["elbo"] - exact.log_px(x).mean()) < 4 * noise
     assert metrics["iwae_bound"] == pytest.approx(exact.log_px(x).mean(), rel=1e-5)
@@ -97,7 +103,7 @@ def test_standard_errors_have_nominal_coverage():
     truth["reconstruction_error"] = -truth["log_px_given_z"]
     width = stats.t(size - 1).ppf(0.975)
     metrics = [
-        bound_metrics({name: values[start : start + size] for name, values in terms.items()}, 1)
+        bound_metrics({name: x[start : start + size] for name, x in terms.items()}, about(1))
         for start in range(0, sets * size, size)
     ]
     for name, expected in truth.items():
@@ -133,7 +139,7 @@ def test_noise_is_of_its_image_and_its_seed():
 
 def test_metrics_are_means_over_images_with_their_standard_errors():
     terms = evaluate(model(1), model(1).draw(130), 7, seed=0)
-    metrics = bound_metrics(terms, 7)
+    metrics = bound_metrics(terms, about(7))
     expected = {name: terms[name].astype(float) for name in ("log_px_given_z", "kl", "iwae_bound")}
     expected["elbo"] = expected["log_px_given_z"] - expected["kl"]
     expected["reconstruction_error"] = -expected["log_px_given_z"]

@@ -130,19 +130,12 @@ def read_studies(folder: Path, base: Values) -> dict[str, dict[str, Values]]:
     the mappings `params`, which replaces values of params.yaml (`base`) for all variants, and
     `variants`, which replaces further values for each of them. The results are stored in
     results/studies/NAME/VARIANT.
-
-    Raises:
-        ValueError: in one line that names the file.
     """
     return {path.stem: read_study(path, base) for path in sorted(folder.glob("*.yaml"))}
 
 
 def read_study(path: Path, base: Values) -> dict[str, Values]:
-    """The parameters of each variant of a study, in the order of the file.
-
-    Raises:
-        ValueError: in one line that names the file.
-    """
+    """The parameters of each variant; ValueError, which names the file, if one is wrong."""
     study = read_yaml(path)
     if not isinstance(study, dict) or study.keys() != {"params", "variants"}:
         raise ValueError(f"{path} should hold `params` and `variants` and nothing else")

@@ -97,11 +97,7 @@ def _argument(field: FieldInfo) -> dict[str, Any]:
 
 
 def _values(section: type[Section], parsed: dict[str, Any]) -> Section:
-    """The parameters of a section, validated.
-
-    Raises:
-        InputError: if a value is not allowed; the message names its flag.
-    """
+    """The parameters of a section; InputError, naming the flag, if a value is not allowed."""
     try:
         return section(**{name: parsed[name] for name in section.model_fields if name in parsed})
     except ValidationError as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aevb.datasets import DATASETS
-from aevb.evaluation import metrics_of_a_model
+from aevb.evaluation import bound_metrics
 from aevb.files import (
     REPAIR,
     Arrays,
@@ -103,7 +103,7 @@ def read_run(folder: Path, latent_dim: int, seed: int, variant: str = "") -> Run
             raise InputError(f"{both}: made from different models; {REPAIR}")
     if sha256(paths["history"]) != metadata["files"]["history"]:
         raise InputError(f"{paths['history']}: not of the model that was evaluated; {REPAIR}")
-    if read_bytes(paths["metrics"]) != as_json(metrics_of_a_model(evaluation, metadata)).encode():
+    if read_bytes(paths["metrics"]) != as_json(bound_metrics(evaluation, metadata)).encode():
         raise InputError(f"{paths['metrics']}: not the means of {paths['evaluation']}; {REPAIR}")
     metrics, history = read_json(paths["metrics"]), pd.DataFrame(read_csv(paths["history"]))
     arrays = {kind: found for kind, (found, _) in tensors.items()}
@@ -113,11 +113,7 @@ def read_run(folder: Path, latent_dim: int, seed: int, variant: str = "") -> Run
 def read_models(
     folder: Path, variants: Sequence[str], latent_dims: Sequence[int], seeds: Sequence[int]
 ) -> Models:
-    """Read the runs of an experiment, in `folder`, or of a study, in `folder`/VARIANT.
-
-    Raises:
-        InputError: if a file is missing or invalid.
-    """
+    """Read the runs of an experiment, in `folder`, or of a study, in `folder`/VARIANT."""
     models = {}
     for variant, k in product(variants or [""], latent_dims):
         label = variant if len(variants) > 1 else ""
