@@ -55,6 +55,8 @@ class Contestant:
 
     def run(self) -> None:
         """Run once; keep seconds, CPU seconds, peak MiB and each test −ELBO with its time."""
+        # Our train stage would take the finished state of an earlier round from there.
+        shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
         begin = time.perf_counter()
         process = subprocess.Popen(
             self.command,
