@@ -159,7 +159,7 @@ def main() -> None:
         f"torch {torch.__version__.split('+')[0]}. `train-N`: our train stage on N threads, "
         f"`{RECIPE} --max_epochs {EPOCHS}`. The ratios are to {everyone[-1].name}.",
         "",
-        "| | wall, s | CPU, s | wall | CPU | peak, MiB | test −ELBO |",
+        "| | wall, s | CPU, s | wall | CPU | peak, MiB | test −ELBO † |",
         "|---|---|---|---|---|---|---|",
         *(row(one, reached[one.name], everyone[-1]) for one in everyone),
     ]
@@ -176,7 +176,7 @@ def main() -> None:
         if one.curve:
             axes.plot(*zip(*one.curve, strict=True), marker="o", label=one.name)
     axes.axhline(TARGET, color="gray", linestyle="--", label=f"target {TARGET}")
-    axes.set(xscale="log", xlabel="seconds, whole process", ylabel="test −ELBO, nats per image")
+    axes.set(xscale="log", xlabel="seconds, whole process", ylabel="test −ELBO †, nats per image")
     axes.set_xticks([2, 5, 10, 20, 50, 100], labels=["2", "5", "10", "20", "50", "100"])
     axes.minorticks_off()
     axes.set_ylim(100, 130)
