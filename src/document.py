@@ -21,7 +21,7 @@ PICTURE = re.compile(rf"(?<=!\[)([^\]]*)\]\(({RELATIVE})(?=\))")
 
 
 def filled(text: str, folder: Path) -> str:
-    """A document in `folder`, with the present text of the files that it shows."""
+    """A document in `folder` with the present text of its files; InputError if one is missing."""
 
     def block(found: re.Match[str]) -> str:
         return f"{found[1]}{found[2]}\n{read_bytes(folder / found[1]).decode().strip()}\n\n"

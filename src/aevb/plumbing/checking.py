@@ -129,7 +129,7 @@ def read_studies(folder: Path, base: Values) -> dict[str, dict[str, Values]]:
     A study is the same experiment with other parameters, in several variants: a file NAME.yaml with
     the mappings `params`, which replaces values of params.yaml (`base`) for all variants, and
     `variants`, which replaces further values for each of them. The results are stored in
-    results/studies/NAME/VARIANT.
+    results/studies/NAME/VARIANT. A mistake is a ValueError that names the file.
     """
     return {path.stem: read_study(path, base) for path in sorted(folder.glob("*.yaml"))}
 
